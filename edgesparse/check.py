@@ -1,0 +1,337 @@
+"""Check a bundle against onnxruntime on the original model: outputs and accuracy.
+
+The oracle is onnxruntime running the file the bundle was compiled from, never a second path of our
+own. Values are compared elementwise, like `numpy.testing.assert_allclose`: a value fails where
+|bundle - onnxruntime| > atol + rtol * |onnxruntime|.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgesparse.errors import AccuracyError, UsageError
+from edgesparse.harness.devices import Device, open_session
+from edgesparse.harness.ort import OrtSession, random_array
+from edgesparse.harness.samples import read_labels, read_samples
+from edgesparse.harness.session import Array, Session
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+
+SCHEMA = 1
+METRICS = ("top1",)
+
+# Relative differences are shown for values above this part of the output's largest one: below,
+# they say more about cancellation than about the kernel.
+_TINY = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far the bundle may be from onnxruntime.
+
+    Attributes:
+        rtol: Relative part.
+        atol: Absolute part.
+        max_drop: Accuracy that may be lost, in percentage points.
+    """
+
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    max_drop: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputDifference:
+    """One output of the bundle against onnxruntime's.
+
+    Attributes:
+        name: Output name.
+        source: `random` or `data`.
+        samples: How many samples were compared.
+        max_abs: Largest absolute difference.
+        max_rel: Largest relative difference on values that are not tiny.
+        cosine: Smallest cosine similarity of a sample.
+        top1_agreement: Fraction of equal argmax along the last axis; None where it has length 1.
+        failing: Values outside the tolerance, and NaN or infinite where onnxruntime's is not.
+        values: How many values were compared.
+    """
+
+    name: str
+    source: str
+    samples: int
+    max_abs: float
+    max_rel: float
+    cosine: float
+    top1_agreement: float | None
+    failing: int
+    values: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Accuracy on labelled samples, in percent.
+
+    Attributes:
+        metric: `top1`.
+        samples: How many.
+        bundle_percent: The bundle's.
+        onnxruntime_percent: onnxruntime's on the original model.
+    """
+
+    metric: str
+    samples: int
+    bundle_percent: float
+    onnxruntime_percent: float
+
+    @property
+    def drop(self) -> float:
+        """Percentage points the bundle lost."""
+        return self.onnxruntime_percent - self.bundle_percent
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What `check` found.
+
+    Attributes:
+        bundle: The bundle's directory.
+        name: The model's name.
+        target: What it was compiled for.
+        device: Where it ran.
+        tolerance: What was allowed.
+        outputs: Every output, on random inputs and on the data.
+        accuracy: With labelled data only.
+    """
+
+    bundle: str
+    name: str
+    target: str
+    device: str
+    tolerance: Tolerance
+    outputs: tuple[OutputDifference, ...]
+    accuracy: Accuracy | None
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each thing that is not as it should be."""
+        found = [
+            f"output {o.name} ({o.source} inputs): {o.failing} of {o.values} values differ from"
+            f" onnxruntime by more than rtol {self.tolerance.rtol:g}, atol"
+            f" {self.tolerance.atol:g} (max abs {o.max_abs:.3g})"
+            for o in self.outputs
+            if o.failing
+        ]
+        if self.accuracy and self.accuracy.drop > self.tolerance.max_drop:
+            a = self.accuracy
+            found.append(
+                f"{a.metric} accuracy drops by {a.drop:.2f} points, {a.onnxruntime_percent:.2f} %"
+                f" to {a.bundle_percent:.2f} %, expected at most {self.tolerance.max_drop:g}"
+            )
+        return found
+
+    def raise_problems(self) -> None:
+        """Fail when something is not as it should be.
+
+        Raises:
+            AccuracyError: Outputs or accuracy are outside the tolerance.
+        """
+        if problems := self.problems:
+            raise AccuracyError(
+                f"{self.bundle} on device {self.device}: {'; '.join(problems)}",
+                hint="if this model is known to be sensitive, allow more with"
+                " `--rtol`, `--atol` or `--max-drop`",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `check --json` prints."""
+        return {
+            "schema": SCHEMA,
+            **dataclasses.asdict(self),
+            "passed": not self.problems,
+            "problems": self.problems,
+        }
+
+
+def check(
+    model: str | pathlib.Path,
+    bundle: Bundle,
+    device: Device,
+    *,
+    data: str | pathlib.Path | None = None,
+    metric: str = "top1",
+    samples: int = 8,
+    seed: int = 0,
+    tolerance: Tolerance | None = None,
+    force: bool = False,
+) -> CheckResult:
+    """Compare a bundle with onnxruntime on the model it was compiled from.
+
+    Args:
+        model: The ONNX file.
+        bundle: The compiled bundle.
+        device: Where to run it.
+        data: npz with one array per input, samples along the first axis, and maybe `label`.
+        metric: How labelled data is scored; a member of `METRICS`.
+        samples: Random samples to compare besides.
+        seed: Of the random samples.
+        tolerance: What is allowed.
+        force: Compare even when the bundle was compiled from another file.
+
+    Returns:
+        The result; `raise_problems()` turns it into an error where it should be one.
+
+    Raises:
+        UsageError: The bundle was compiled from another model, the data does not fit, or the
+            metric is unknown.
+        DeviceError: The device failed.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}")
+    _check_same_model(model, bundle, force=force)
+    batches = dict(_batches(bundle, data, samples, seed))
+    labels = None if data is None else read_labels(data, batches["data"])
+    tolerance = tolerance or Tolerance()
+    reference = OrtSession(model, bundle.manifest["inputs"])
+    differences: list[OutputDifference] = []
+    accuracy = None
+    with open_session(device, bundle) as session:
+        for source, inputs in batches.items():
+            found, expected = session.run(inputs), _expected(reference, inputs, bundle)
+            differences += [
+                compare(name, source, found[name], expected[name], tolerance) for name in found
+            ]
+            if source == "data" and labels is not None:
+                accuracy = _accuracy(metric, bundle, found, expected, labels)
+    return CheckResult(
+        bundle=str(bundle.path),
+        name=bundle.manifest["name"],
+        target=bundle.manifest["target"]["name"],
+        device=device.name,
+        tolerance=tolerance,
+        outputs=tuple(differences),
+        accuracy=accuracy,
+    )
+
+
+def _check_same_model(model: str | pathlib.Path, bundle: Bundle, *, force: bool) -> None:
+    try:
+        digest = hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {model}: {error.strerror}") from error
+    if digest != bundle.manifest["model_sha256"] and not force:
+        raise UsageError(
+            f"{bundle.path} was compiled from another model than {model}: expected SHA-256"
+            f" {bundle.manifest['model_sha256'][:12]}..., found {digest[:12]}...",
+            hint="compile it again, or compare all the same with `--force`",
+        )
+
+
+def _batches(
+    bundle: Bundle, data: str | pathlib.Path | None, samples: int, seed: int
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    tensors = bundle.manifest["inputs"]
+    if samples:
+        random = np.random.default_rng(seed)
+        yield "random", {t["name"]: random_array(random, t, samples) for t in tensors}
+    if data is not None:
+        yield "data", read_samples(data, tensors)
+
+
+def _expected(session: Session, inputs: dict[str, Array], bundle: Bundle) -> dict[str, Array]:
+    """Return onnxruntime's outputs, which must be those the manifest names."""
+    outputs = session.run(inputs)
+    tensors = bundle.manifest["outputs"]
+    if missing := [t["name"] for t in tensors if t["name"] not in outputs]:
+        raise UsageError(
+            f"the model has no output {', '.join(missing)}, but the bundle has",
+            hint="check against the ONNX file the bundle was compiled from",
+        )
+    return {
+        t["name"]: outputs[t["name"]].reshape(-1, *t["shape"]).astype(t["dtype"]) for t in tensors
+    }
+
+
+def compare(
+    name: str, source: str, found: Array, expected: Array, tolerance: Tolerance
+) -> OutputDifference:
+    """Return how far an output is from the expected one; both have samples in front."""
+    got, want = found.astype(np.float64), expected.astype(np.float64)
+    # Where onnxruntime itself is not finite, only the very same value is right.
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    finite = np.isfinite(got) & np.isfinite(want)
+    difference = np.where(same, 0.0, np.abs(np.subtract(got, want, where=finite, out=_inf(got))))
+    magnitude = np.where(np.isfinite(want), np.abs(want), 0.0)
+    large = magnitude > _TINY * magnitude.max(initial=0.0)
+    fails = ~same & (~finite | (difference > tolerance.atol + tolerance.rtol * magnitude))
+    return OutputDifference(
+        name=name,
+        source=source,
+        samples=len(found),
+        max_abs=float(difference.max(initial=0.0)),
+        max_rel=float((difference[large] / magnitude[large]).max(initial=0.0)),
+        cosine=_smallest_cosine(got, want),
+        top1_agreement=_top1_agreement(found, expected),
+        failing=int(fails.sum()),
+        values=int(fails.size),
+    )
+
+
+def _inf(array: Array) -> Array:
+    return np.full(array.shape, np.inf)
+
+
+def _smallest_cosine(got: Array, want: Array) -> float:
+    got, want = (np.nan_to_num(a.reshape(len(a), -1)) for a in (got, want))
+    norms = np.linalg.norm(got, axis=1) * np.linalg.norm(want, axis=1)
+    dots = np.einsum("ij,ij->i", got, want)
+    equal = np.array_equal(got, want)
+    cosines = np.divide(dots, norms, where=norms > 0, out=np.full(len(got), float(equal)))
+    return float(cosines.min(initial=1.0))
+
+
+def _top1_agreement(found: Array, expected: Array) -> float | None:
+    if found.ndim < 2 or found.shape[-1] < 2:
+        return None
+    return float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
+
+
+def _accuracy(
+    metric: str,
+    bundle: Bundle,
+    found: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    labels: Array,
+) -> Accuracy:
+    name = bundle.manifest["outputs"][0]["name"]
+    percents = []
+    for outputs in (found, expected):
+        scores = outputs[name].reshape(len(labels), -1)
+        percents.append(100 * float(np.mean(scores.argmax(axis=1) == labels)))
+    return Accuracy(metric, len(labels), *percents)
+
+
+def read_result(path: str | pathlib.Path) -> dict[str, Any]:
+    """Return a document that `check --json` printed.
+
+    Raises:
+        UsageError: The file cannot be read, or is not such a document.
+    """
+    hint = "write one with `edgesparse check MODEL BUNDLE --json > check.json`"
+    try:
+        document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
+    fields = {field.name for field in dataclasses.fields(CheckResult)}
+    if not isinstance(document, dict) or not fields <= document.keys():
+        raise UsageError(f"{path} is not a result of `edgesparse check --json`", hint=hint)
+    return document

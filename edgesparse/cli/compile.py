@@ -1,0 +1,86 @@
+"""`edgesparse compile`: an ONNX model becomes a bundle."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgesparse.cli.options import json_option, model_argument, shape_option, target_option
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+
+
+@click.command("compile")
+@model_argument
+@target_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=pathlib.Path),
+    required=True,
+    help="Folder of the bundle; an older bundle there is replaced.",
+)
+@shape_option
+@click.option("--name", help="Prefix of every C symbol; the file's stem by default.")
+@click.option("--explain", is_flag=True, help="Print the per-layer table as `inspect` does.")
+@json_option
+def command(
+    model: pathlib.Path,
+    target: str,
+    output: pathlib.Path,
+    shapes: dict[str, tuple[int, ...]],
+    name: str | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Compile a model into a bundle.
+
+    A bundle is a folder: code, packed weights, a C header or an ES module, and a manifest with
+    every layer's decision. The same model gives the same bytes.
+    """
+    from edgesparse.cli.output import emit_json, progress
+    from edgesparse.compiler import compile
+
+    with progress(f"{model.name} for {target}") as report_progress:
+        bundle = compile(
+            model,
+            target=target,
+            output=output,
+            shapes=shapes,
+            name=name,
+            progress=report_progress,
+        )
+    if as_json:
+        emit_json(_document(bundle, explain))
+    else:
+        _print_summary(bundle, explain)
+
+
+def _document(bundle: Bundle, explain: bool) -> dict[str, Any]:
+    from edgesparse.harness.results import shipped_bytes
+
+    manifest = bundle.manifest
+    document = {key: value for key, value in manifest.items() if key != "layers" or explain}
+    return {**document, "bundle": str(bundle.path), "shipped_bytes": shipped_bytes(bundle)}
+
+
+def _print_summary(bundle: Bundle, explain: bool) -> None:
+    from edgesparse.cli.layers import LayerRow, layer_table, summary, summary_line
+    from edgesparse.cli.output import print_table
+    from edgesparse.harness.results import shipped_bytes
+    from edgesparse.report import format_bytes
+
+    manifest = bundle.manifest
+    rows = [LayerRow.of(layer) for layer in manifest["layers"]]
+    if explain:
+        print_table(layer_table(rows))
+    click.echo(
+        f"{bundle.path}: {manifest['name']} for {manifest['target']['name']},"
+        f" {format_bytes(shipped_bytes(bundle))} of code and weights,"
+        f" {format_bytes(manifest['arena_bytes'])} arena"
+        f" (no plan needs less than {format_bytes(manifest['arena_bound_bytes'])})"
+    )
+    click.echo(summary_line(summary(rows)))

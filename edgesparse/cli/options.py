@@ -1,0 +1,102 @@
+"""Options and arguments that several verbs share."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+    from edgesparse.harness.devices import Device
+
+# Spelled here so that `--help` need not import targets and devices; a test compares them.
+TARGET_NAMES = ("host", "arm64", "wasm", "wasm-relaxed")
+DEVICE_NAMES = ("host", "qemu", "node")
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."
+)
+target_option = click.option(
+    "--target",
+    type=click.Choice(TARGET_NAMES),
+    default="host",
+    show_default=True,
+    help="What to generate code for.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICE_NAMES),
+    help="Where to run; by default what fits the bundle's target.",
+)
+model_argument = click.argument(
+    "model", type=click.Path(path_type=pathlib.Path), metavar="MODEL.onnx"
+)
+bundle_argument = click.argument("bundle", type=click.Path(path_type=pathlib.Path))
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Return the name and the extents of `name:1,3,224,224`.
+
+    Raises:
+        click.BadParameter: It is spelled in another way.
+    """
+    name, _, extents = text.rpartition(":")
+    numbers = [number.strip() for number in extents.split(",")]
+    if not name or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise click.BadParameter(f"{text!r} is no shape like x:1,3,224,224")
+    return name, tuple(map(int, numbers))
+
+
+def parse_percent(text: str) -> float:
+    """Return the fraction that `5%` or `5` stands for.
+
+    Raises:
+        click.BadParameter: It is no percentage.
+    """
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent < float("inf"):
+        raise click.BadParameter(f"{text!r} is no percentage like 5%")
+    return percent / 100
+
+
+def _shapes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    shapes = dict(map(parse_shape, texts))
+    if len(shapes) != len(texts):
+        raise click.BadParameter("an input is named twice")
+    return shapes
+
+
+def percent_callback(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """Return the fraction an option was given as, or None."""
+    return None if text is None else parse_percent(text)
+
+
+shape_option = click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    callback=_shapes,
+    metavar="NAME:N,N,...",
+    help="Fix the shape of an input with symbolic dimensions; repeatable.",
+)
+
+
+def open_bundle(path: pathlib.Path) -> Bundle:
+    """Return the bundle in a directory."""
+    from edgesparse.bundle import Bundle
+
+    return Bundle(path)
+
+
+def choose_device(name: str | None, bundle: Bundle) -> Device:
+    """Return the device to run a bundle on."""
+    from edgesparse.harness.devices import resolve_device
+
+    return resolve_device(name, bundle)

@@ -1,0 +1,47 @@
+"""`edgesparse run`: a bundle's outputs for given inputs."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from edgesparse.cli.options import bundle_argument, choose_device, device_option, open_bundle
+
+
+@click.command("run")
+@bundle_argument
+@click.option(
+    "--inputs",
+    "inputs_path",
+    type=click.Path(path_type=pathlib.Path),
+    required=True,
+    help="npz with one array per input, samples in the place of the batch.",
+)
+@click.option(
+    "--outputs",
+    "outputs_path",
+    type=click.Path(path_type=pathlib.Path),
+    required=True,
+    help="npz to write, one array per output.",
+)
+@device_option
+def command(
+    bundle: pathlib.Path,
+    inputs_path: pathlib.Path,
+    outputs_path: pathlib.Path,
+    device: str | None,
+) -> None:
+    """Run a bundle on inputs from an npz file."""
+    from edgesparse.harness.devices import open_session
+    from edgesparse.harness.samples import read_samples, unstack_outputs, write_npz
+
+    opened = open_bundle(bundle)
+    chosen = choose_device(device, opened)
+    inputs = read_samples(inputs_path, opened.manifest["inputs"])
+    with open_session(chosen, opened) as session:
+        stacked = session.run(inputs)
+    outputs = unstack_outputs(stacked, opened.manifest["outputs"])
+    write_npz(outputs_path, outputs)
+    for name, array in outputs.items():
+        click.echo(f"{name} {array.dtype} {list(array.shape)}", err=True)

@@ -1,0 +1,136 @@
+"""Plan -> one TIR module with a `main` -> one object file, by TVM and LLVM.
+
+Besides the kernels this is the only importer of tvm. The object holds plain C functions: no TVM
+runtime and no packed calling convention.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as builder
+
+from edgesparse.kernels import math
+from edgesparse.plan import Arg, Plan
+from edgesparse.target import Target
+
+
+def build_object(
+    plan: Plan, target: Target, *, progress: Callable[[float], None] | None = None
+) -> bytes:
+    """Return the object file of a plan: `int32_t <name>_main(...)` and its kernels.
+
+    Args:
+        plan: What to call, in order.
+        target: What to generate code for.
+        progress: Told the finished fraction.
+    """
+    functions = {}
+    for done, (symbol, kernel) in enumerate(plan.kernels.items()):
+        functions[symbol] = kernel.emit(symbol)
+        if progress:
+            progress(0.3 * done / len(plan.kernels))
+    functions[f"{plan.name}_main"] = _emit_main(plan)
+    return object_bytes(build_module(functions, target))
+
+
+def build_module(functions: dict[str, Any], target: Target) -> Any:
+    """Return TVM's LLVM module for `functions` (C symbol -> PrimFunc)."""
+    with _quiet_stderr():
+        llvm_target = _llvm_target(target)
+        module = tvm.IRModule(functions)
+        module = tirx.transform.BindTarget(llvm_target)(module)
+        module = tvm.transform.Sequential(_lowering_passes())(module)
+        return tvm.get_global_func("target.build.llvm")(module, llvm_target)
+
+
+def object_bytes(module: Any) -> bytes:
+    """Return the object file of an LLVM module."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.o"
+        module.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def _llvm_target(target: Target) -> Any:
+    options: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple}
+    if target.cpu:
+        options["mcpu"] = target.cpu
+    if target.features:
+        options["mattr"] = list(target.features)
+    return tvm.target.Target(options)
+
+
+def _lowering_passes() -> list[Any]:
+    """The passes of TVM's own pipeline up to LowerIntrin, without MakePackedAPI."""
+    return [
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.LowerOpaqueBlock(),
+        tirx.transform.FlattenBuffer(),
+        tirx.transform.NarrowDataType(32),
+        tirx.transform.VectorizeLoop(True),
+        tirx.transform.StorageRewrite(),
+        tirx.transform.UnrollLoop(),
+        tirx.transform.StmtSimplify(),
+        tirx.transform.RemoveNoOp(),
+        tirx.transform.CommonSubexprElim(),
+        math.ExpandMathFunctions(),
+        tirx.transform.LowerTVMBuiltin(),
+        tirx.transform.LowerIntrin(),
+    ]
+
+
+def _emit_main(plan: Plan) -> Any:
+    """Emit `main(weights, arena, inputs..., outputs..., first, last)`: steps first <= i < last."""
+    with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
+        builder.func_name(f"{plan.name}_main")
+        builder.func_attr({"global_symbol": f"{plan.name}_main"})
+        builder.func_ret(tvm.ir.PrimType("int32"))
+        pointer = functools.partial(builder.handle, "uint8")
+        names = ["weights", "arena"]
+        names += [f"input{i}" for i in range(len(plan.inputs))]
+        names += [f"output{i}" for i in range(len(plan.outputs))]
+        pointers = [builder.arg(name, pointer()) for name in names]
+        first = builder.arg("first", builder.int32())
+        last = builder.arg("last", builder.int32())
+        buffers = {
+            name: builder.decl_buffer((1 << 40,), "uint8", data=p)
+            for name, p in zip(names, pointers, strict=True)
+        }
+        for index, step in enumerate(plan.steps):
+            with builder.If(tirx.And(first <= index, index < last)), builder.Then():
+                args = [_address(buffers, arg) for arg in step.args]
+                builder.evaluate(builder.call_extern("void", step.symbol, *args))
+        builder.Return(tirx.const(0, "int32"))
+    return ir.get()
+
+
+def _address(buffers: dict[str, Any], arg: Arg) -> Any:
+    if arg.space == "arena":
+        return builder.address_of(buffers["arena"][arg.arena_offset_bytes])
+    if arg.space == "weights":
+        return builder.address_of(buffers["weights"][arg.offset_bytes])
+    return builder.address_of(buffers[f"{arg.space}{arg.index}"][arg.offset_bytes])
+
+
+class _quiet_stderr:  # noqa: N801 - reads as a statement
+    """Swallow what LLVM's C++ side prints to file descriptor 2 (a vector-width note for wasm)."""
+
+    def __enter__(self) -> None:
+        self._saved = os.dup(2)
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        os.close(sink)
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self._saved, 2)
+        os.close(self._saved)

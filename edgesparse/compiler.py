@@ -1,0 +1,128 @@
+"""compile(): the whole pipeline as one readable list."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgesparse import frontend, passes
+from edgesparse.bundle import Bundle, check_output, write_bundle
+from edgesparse.errors import UsageError
+from edgesparse.lower import SUPPORTED, layer_of, lower
+from edgesparse.plan import Layer
+from edgesparse.target import Target, resolve_target
+
+Progress = Callable[[str, float], None]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inspection:
+    """What would be compiled, and why.
+
+    Attributes:
+        target: Name of the target.
+        layers: Operators of the optimised graph with their decisions.
+    """
+
+    target: str
+    layers: tuple[Layer, ...]
+
+
+def compile(  # noqa: A001 - the verb, as in `re.compile`
+    model: str | Path,
+    *,
+    target: str = "host",
+    output: str | Path,
+    shapes: Shapes | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compile an ONNX model into a bundle.
+
+    Args:
+        model: ONNX file.
+        target: `host`, `arm64`, `wasm` or `wasm-relaxed`.
+        output: Folder of the bundle; an older bundle there is replaced.
+        shapes: Static shapes for inputs with symbolic dimensions.
+        name: Prefix of every C symbol; the file's stem by default.
+        progress: Told the stage and the finished fraction.
+
+    Raises:
+        UsageError: Unknown target, bad shapes, or a name that is no C identifier.
+        ModelError: The model cannot be compiled.
+        OutputError: The bundle cannot be written.
+    """
+    say = progress or _say_nothing
+    path = Path(model)
+    resolved = resolve_target(target)
+    check_output(Path(output))
+    symbol = c_identifier(path.stem) if name is None else _checked_identifier(name)
+
+    say("reading the model", 0.0)
+    optimised = _optimise(path, resolved, shapes, say)
+    say("planning", 0.25)
+    plan = lower(optimised, resolved, symbol)
+    say("generating code", 0.35)
+    from edgesparse.codegen import build_object
+
+    code = build_object(plan, resolved, progress=lambda f: say("generating code", 0.35 + 0.4 * f))
+    say("linking", 0.75)
+    bundle = write_bundle(
+        plan,
+        resolved,
+        code,
+        Path(output),
+        model_sha256=_sha256(path),
+        progress=lambda stage: say(stage, 0.8),
+    )
+    say("done", 1.0)
+    return bundle
+
+
+def inspect(model: str | Path, *, target: str = "host", shapes: Shapes | None = None) -> Inspection:
+    """Return what `compile` would do with a model, without generating code.
+
+    Raises:
+        UsageError: Unknown target or bad shapes.
+        ModelError: The model cannot be compiled.
+    """
+    resolved = resolve_target(target)
+    optimised = _optimise(Path(model), resolved, shapes, _say_nothing)
+    return Inspection(target, tuple(layer_of(node) for node in optimised.graph))
+
+
+def c_identifier(text: str) -> str:
+    """Return `text` as a C identifier."""
+    cleaned = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_").lower() or "model"
+    return f"m_{cleaned}" if cleaned[0].isdigit() else cleaned
+
+
+def _optimise(path: Path, target: Target, shapes: Shapes | None, say: Progress) -> ir.Model:
+    loaded = frontend.load(path, dict(shapes or {}))
+    say("optimising the graph", 0.1)
+    optimised = passes.run(loaded, target)
+    frontend.check_coverage(optimised, SUPPORTED)
+    return optimised
+
+
+def _checked_identifier(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
+        raise UsageError(
+            f"name {name!r} is no C identifier",
+            hint=f"use letters, digits and underscores, e.g. `--name {c_identifier(name)}`",
+        )
+    return name
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _say_nothing(stage: str, fraction: float) -> None:
+    del stage, fraction

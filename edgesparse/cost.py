@@ -1,0 +1,133 @@
+"""Predicted cycles of one operator in one format and tiling on one core.
+
+A roofline of the inner loop, for data in L1: a step of a bucket loads the column's tile, its index
+and its weights, and issues rows x vectors multiply-adds; whichever port is busier sets the pace. To
+that come a fixed price per bucket loop and the epilogue. Predictions rank candidates; they are not
+latencies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesparse.formats import pattern_masks, superset_table
+from edgesparse.target import CpuModel
+from edgesparse.tiling import Block
+
+LINE_BYTES = 64
+# Share of the less busy port's work that does not hide behind the other's; fitted, like
+# `bucket_cycles` and `l2_line_cycles`, to all tiles on eight MobileNetV1 shapes, seven densities.
+NOT_HIDDEN = 0.2
+# Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
+STREAMED_BYTES_PER_CYCLE = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """What a format asks of the kernel, per tile of pixels.
+
+    Attributes:
+        steps: pattern -> columns in its buckets, over all groups.
+        buckets: Bucket loops entered, over all groups.
+        rows: Output rows.
+        cols: Columns that some row uses: the planes a tile is read from.
+    """
+
+    steps: dict[int, int]
+    buckets: int
+    rows: int
+    cols: int
+
+
+def work_of(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None = None) -> Work:
+    """Return the work of a matrix packed in groups of `group` rows.
+
+    Args:
+        weight: (rows, cols).
+        group: Rows of a group.
+        patterns: Pattern set; by default the masks that occur.
+    """
+    masks = pattern_masks(weight, group)
+    histogram = np.bincount(masks.reshape(-1), minlength=1 << group)
+    histogram[0] = 0
+    if patterns is None:
+        patterns = tuple(np.nonzero(histogram)[0].tolist())
+    table = superset_table(group, patterns)
+    totals = np.bincount(table[histogram > 0], histogram[histogram > 0], len(patterns))
+    steps = {mask: int(total) for mask, total in zip(patterns, totals, strict=True)}
+    used = int(masks.any(axis=0).sum())
+    return Work(steps, len(masks) * len(patterns), weight.shape[0], used)
+
+
+def spmm_cycles(work: Work, blocks: Sequence[Block], lanes: int, core: CpuModel) -> float:
+    """Return predicted cycles of an SpMM over all its tiles."""
+    return sum(
+        block.tiles * _tile_cycles(work, len(block.vectors), lanes, core) for block in blocks
+    )
+
+
+def gemv_cycles(stored: int, lanes: int, core: CpuModel) -> float:
+    """Return predicted cycles of a GEMV: two loads and an index for each multiply-add.
+
+    Every weight is used once an inference, so what does not fit the pipeline waits for memory.
+    """
+    steps = stored / lanes
+    compute = steps * max(3 / core.loads_per_cycle, 1 / core.fma_per_cycle)
+    return max(compute, 4 * (stored + steps) / STREAMED_BYTES_PER_CYCLE)
+
+
+def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> float:
+    """Return predicted cycles of a depthwise convolution with `vectors` vectors a channel."""
+    copy = 2 * vectors / core.loads_per_cycle
+    return channels * (
+        copy + vectors * taps * max(1 / core.fma_per_cycle, 0.7 / core.loads_per_cycle)
+    )
+
+
+def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel) -> float:
+    load = _load_cycles(work.cols * vectors * lanes * 4, lanes, core)
+    cycles = work.buckets * core.bucket_cycles
+    for mask, steps in work.steps.items():
+        rows = mask.bit_count()
+        scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
+        multiply = vectors * rows / core.fma_per_cycle
+        spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
+        busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
+        cycles += steps * (busier + NOT_HIDDEN * other + spilled)
+    epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
+    return cycles + epilogue
+
+
+def _load_cycles(tile_bytes: int, lanes: int, core: CpuModel) -> float:
+    """Cycles to load one vector of a tile that is read again and again from L1, or from L2."""
+    first = 1 / core.loads_per_cycle
+    beyond = max(first, lanes * 4 / LINE_BYTES * core.l2_line_cycles)
+    # Other data lives in L1 too: misses start at half of it, and grow evenly.
+    missed = min(1.0, max(0.0, (tile_bytes / core.l1_bytes - 0.5) / 0.75))
+    return first + missed * (beyond - first)
+
+
+def _registers_needed(rows: int, vectors: int, core: CpuModel) -> int:
+    """SIMD registers of a bucket's loop: accumulators, activations, weights, one to spare.
+
+    Where a multiply-add takes its activation from memory or its weight from a lane, one activation
+    is enough at a time; V8 holds the whole column. A spill costs about a cycle a step.
+    """
+    streamed = rows if core.broadcast_is_free else rows + vectors
+    return rows * vectors + streamed + 1
+
+
+def fits_registers(group: int, vectors: int, core: CpuModel) -> bool:
+    """Whether a whole group's accumulators can stay in registers: no kernel spills those."""
+    weights = group if core.broadcast_is_free else 2
+    return group * vectors + weights + 1 <= core.registers
+
+
+def microseconds(cycles: float, core: CpuModel) -> float:
+    """Return predicted microseconds."""
+    return cycles / (core.clock_ghz * 1e3)

@@ -1,0 +1,167 @@
+"""GroupedPatterns: the one storage format, from 0 % to 99 % zeros.
+
+Rows are cut into groups of R. In a group, a column's *pattern* is the R-bit mask of the rows that
+use it (bit r = row r of the group). Columns of a group are bucketed by pattern, so that a bucket's
+loop loads an activation once and feeds popcount(pattern) rows without a mask test.
+
+        row 0  a . b .          group 0 (R = 2)     pattern 01: column 2   values b
+        row 1  c d . .    ->                        pattern 10: column 1   values d
+        row 2  . . e .                              pattern 11: column 0   values a c
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+MAX_GROUP = 16
+
+
+def all_patterns(group: int) -> tuple[int, ...]:
+    """Return every non-empty mask of `group` rows: the lossless, padding-free pattern set."""
+    return tuple(range(1, 1 << group))
+
+
+def full_pattern(group: int) -> tuple[int, ...]:
+    """Return the set that holds only the mask of all rows: a dense or block format."""
+    return ((1 << group) - 1,)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class GroupedPatterns:
+    """A sparse matrix in groups of rows, its columns bucketed by pattern.
+
+    Attributes:
+        rows: Rows of the matrix.
+        cols: Columns of the matrix.
+        group: Rows of a group (R); the last group may be smaller.
+        patterns: Bit masks, ascending; the buckets of every whole group, in this order.
+        counts: (rows // group, len(patterns)) int32: columns of each bucket.
+        tail_counts: (len(tail_patterns),) int32: the same for the smaller last group, or empty.
+        columns: (sum of all counts,) int32: column numbers, by group, then bucket, ascending.
+        values: (stored,) float32: for each column its popcount(pattern) weights, rows ascending.
+    """
+
+    rows: int
+    cols: int
+    group: int
+    patterns: tuple[int, ...]
+    counts: Ints
+    tail_counts: Ints
+    columns: Ints
+    values: Floats
+
+    @property
+    def tail_rows(self) -> int:
+        """Rows of the smaller last group; 0 when the groups come out even."""
+        return self.rows % self.group
+
+    @property
+    def tail_patterns(self) -> tuple[int, ...]:
+        """Pattern set of the smaller last group."""
+        return restrict_patterns(self.patterns, self.tail_rows)
+
+    @property
+    def stored(self) -> int:
+        """Stored values: non-zeros plus the zeros that padding into supersets added."""
+        return len(self.values)
+
+
+def restrict_patterns(patterns: tuple[int, ...], rows: int) -> tuple[int, ...]:
+    """Return the pattern set of a group of which only the first `rows` rows exist."""
+    return tuple(sorted({mask & ((1 << rows) - 1) for mask in patterns} - {0}))
+
+
+def pattern_masks(weight: npt.NDArray[Any], group: int) -> Ints:
+    """Return the mask of every (group, column): (ceil(rows / group), cols) int32."""
+    rows, cols = weight.shape
+    groups = -(-rows // group)
+    used = np.zeros((groups * group, cols), np.int32)
+    used[:rows] = weight != 0
+    bits = (1 << np.arange(group, dtype=np.int32))[:, None]
+    masks: Ints = (used.reshape(groups, group, cols) * bits).sum(axis=1, dtype=np.int32)
+    return masks
+
+
+def pack(
+    weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None = None
+) -> GroupedPatterns:
+    """Return `weight` in the grouped-pattern format; `unpack` gives it back exactly.
+
+    Args:
+        weight: (rows, cols), float32.
+        group: Rows of a group, 1 to 16.
+        patterns: Pattern set; all masks by default. A column whose mask is not in it is stored
+            under the superset with the fewest rows, with explicit zeros.
+
+    Raises:
+        ValueError: The group is out of range, or a mask has no superset among the patterns.
+    """
+    if not 1 <= group <= MAX_GROUP:
+        raise ValueError(f"group must lie in 1..{MAX_GROUP}, found {group}")
+    patterns = all_patterns(group) if patterns is None else tuple(sorted(set(patterns)))
+    rows, cols = weight.shape
+    whole = rows // group
+    head = _pack_groups(np.asarray(weight[: whole * group], np.float32), group, patterns)
+    tail_rows = rows - whole * group
+    tail_patterns = restrict_patterns(patterns, tail_rows)
+    if tail_rows:
+        tail = _pack_groups(
+            np.asarray(weight[whole * group :], np.float32), tail_rows, tail_patterns
+        )
+        columns, values = (np.concatenate(pair) for pair in zip(head[1:], tail[1:], strict=True))
+        tail_counts = tail[0].reshape(-1)
+    else:
+        (_, columns, values), tail_counts = head, np.zeros(0, np.int32)
+    return GroupedPatterns(rows, cols, group, patterns, head[0], tail_counts, columns, values)
+
+
+def unpack(packed: GroupedPatterns) -> Floats:
+    """Return the dense (rows, cols) float32 matrix."""
+    weight = np.zeros((packed.rows, packed.cols), np.float32)
+    whole = packed.rows // packed.group
+    masks = np.repeat(np.tile(packed.patterns, whole), packed.counts.reshape(-1))
+    firsts = np.repeat(
+        np.arange(whole).repeat(len(packed.patterns)) * packed.group, packed.counts.reshape(-1)
+    )
+    tail_masks = np.repeat(packed.tail_patterns, packed.tail_counts)
+    masks = np.concatenate([masks, tail_masks]).astype(np.int32)
+    firsts = np.concatenate([firsts, np.full(len(tail_masks), whole * packed.group)])
+    bits = (masks[:, None] >> np.arange(packed.group)) & 1
+    entry, row = np.nonzero(bits)
+    weight[firsts[entry].astype(np.int64) + row, packed.columns[entry]] = packed.values
+    return weight
+
+
+def superset_table(group: int, patterns: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the bucket of every mask: (2^group,), its cheapest superset's index, or -1."""
+    masks = np.arange(1 << group)
+    table = np.full(1 << group, -1, np.int64)
+    for bucket in sorted(range(len(patterns)), key=lambda i: -patterns[i].bit_count()):
+        table[(masks & ~patterns[bucket]) == 0] = bucket
+    return table
+
+
+def _pack_groups(
+    weight: Floats, group: int, patterns: tuple[int, ...]
+) -> tuple[Ints, Ints, Floats]:
+    """Pack whole groups: counts (groups, len(patterns)), columns, values."""
+    rows, cols = weight.shape
+    masks = pattern_masks(weight, group)
+    which, column = np.nonzero(masks)
+    bucket = superset_table(group, patterns)[masks[which, column]]
+    if np.any(bucket < 0):
+        raise ValueError(f"no pattern of {patterns} covers every mask; include the full one")
+    order = np.lexsort((column, bucket, which))
+    which, column, bucket = which[order], column[order], bucket[order]
+    counts = np.zeros((rows // group, len(patterns)), np.int32)
+    np.add.at(counts, (which, bucket), 1)
+    bits = (np.asarray(patterns, np.int64)[bucket][:, None] >> np.arange(group)) & 1
+    values = weight.reshape(rows // group, group, cols)[which, :, column][bits.astype(bool)]
+    return counts, column.astype(np.int32), values

@@ -1,0 +1,159 @@
+"""What a canonical Conv or Linear node is to the kernels: a matrix, a window, an output layout.
+
+The pattern pass (to predict) and the lowering (to emit) ask the same questions of a node; this is
+where they are answered, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgesparse.layout import Layout, plane_lanes
+from edgesparse.tiling import Block, Window, flat_blocks, window_blocks
+
+Kind = Literal["spmm", "gemv", "depthwise"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operator:
+    """A linear operator with a constant weight.
+
+    Attributes:
+        kind: The kernel family it compiles to.
+        rows: Output channels.
+        cols: Columns of the matrix: input channels x taps.
+        images: Images in a plane.
+        window: The sliding window; pointwise over the flat plane for 1x1 and Linear.
+        in_layout: Layout the input is read in.
+        out_layout: Layout the output is written in.
+        groups: Convolution groups.
+    """
+
+    kind: Kind
+    rows: int
+    cols: int
+    images: int
+    window: Window
+    in_layout: Layout
+    out_layout: Layout
+    groups: int
+
+    @property
+    def macs(self) -> int:
+        """Dense multiply-adds."""
+        taps = math.prod(self.window.kernel)
+        inputs = self.in_layout.channels // self.groups
+        return self.rows * inputs * taps * self.out_layout.pixels
+
+    @property
+    def channel_stride(self) -> int:
+        """Elements between two input channels, as the kernel reads them."""
+        if self.window.is_plain:
+            return self.in_layout.plane_stride
+        return self.window.halo_stride * self.images
+
+    def blocks(self, tile_vectors: int) -> tuple[Block, ...]:
+        """Return how the output pixels are covered by tiles of at most `tile_vectors` vectors."""
+        lanes = self.out_layout.lanes
+        if self.window.is_pointwise:
+            return flat_blocks(self.out_layout.pixels, lanes, tile_vectors)
+        images = 1 if self.kind == "depthwise" else self.images
+        return window_blocks(self.window, lanes, tile_vectors, images)
+
+    def column_offsets(self) -> npt.NDArray[np.int32]:
+        """Return (cols,) int32: the offset of each column's first element in the input."""
+        rows, columns = self.window.kernel
+        taps = np.array(
+            [self.window.tap_offset(y, x) for y in range(rows) for x in range(columns)], np.int64
+        )
+        channels = np.arange(self.in_layout.channels, dtype=np.int64) * self.channel_stride
+        offsets = (channels[:, None] + taps).reshape(-1)
+        return offsets.astype(np.int32)
+
+
+def operator_of(node: ir.Node, lanes: int) -> Operator:
+    """Return what a canonical `edgesparse::Conv` or `edgesparse::Linear` node is to the kernels."""
+    if node.op_type == "Conv":
+        return _conv_operator(node, lanes)
+    return _linear_operator(node, lanes)
+
+
+def matrix_of(node: ir.Node) -> npt.NDArray[np.float32]:
+    """Return a node's weight as the (rows, cols) matrix of its operator.
+
+    A grouped convolution is block diagonal: its zeros cost nothing in this format.
+    """
+    weight = constant_of(node, 1)
+    if node.op_type == "Linear":
+        return weight
+    groups = node.attributes["group"].as_int()
+    rows, inputs, *kernel = weight.shape
+    flat = weight.reshape(rows, -1)
+    if groups == 1:
+        return flat
+    width = flat.shape[1]
+    matrix = np.zeros((rows, groups * width), np.float32)
+    per_group = rows // groups
+    for g in range(groups):
+        span = slice(g * per_group, (g + 1) * per_group)
+        matrix[span, g * width : (g + 1) * width] = flat[span]
+    return matrix
+
+
+def constant_of(node: ir.Node, index: int) -> npt.NDArray[Any]:
+    """Return a constant input of a canonical node."""
+    value = node.inputs[index]
+    if value is None or value.const_value is None:
+        raise ValueError(f"input {index} of {node.name} is not a constant")
+    return value.const_value.numpy()
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the static shape of a value; the front end made sure there is one."""
+    if value is None or value.shape is None:
+        raise ValueError(f"value {value.name if value else None} has no shape")
+    return tuple(int(extent) for extent in value.shape.numpy())
+
+
+def _conv_operator(node: ir.Node, lanes: int) -> Operator:
+    in_shape, out_shape = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    rows, inputs, kh, kw = static_shape(node.inputs[1])
+    out_layout = Layout.planes(out_shape, 1, lanes)
+    in_layout = Layout.planes(in_shape, 1, lanes)
+    stride_y, stride_x = node.attributes["strides"].as_ints()
+    dilation_y, dilation_x = node.attributes["dilations"].as_ints()
+    top, left, bottom, right = node.attributes["pads"].as_ints()
+    window = Window(
+        in_shape[2],
+        in_shape[3],
+        (kh, kw),
+        (stride_y, stride_x),
+        (dilation_y, dilation_x),
+        (top, left, bottom, right),
+        plane_lanes(in_layout.pixels, lanes),
+    )
+    groups = node.attributes["group"].as_int()
+    kind: Kind = "spmm"
+    if groups == in_shape[1] and inputs == 1 and groups > 1:
+        kind = "depthwise"
+    elif out_layout.pixels == 1:
+        kind = "gemv"
+    cols = in_shape[1] * kh * kw
+    return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups)
+
+
+def _linear_operator(node: ir.Node, lanes: int) -> Operator:
+    axis = node.attributes["axis"].as_int()
+    in_shape, out_shape = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    rows, cols = static_shape(node.inputs[1])
+    in_layout = Layout.planes(in_shape, axis, lanes)
+    out_layout = Layout.planes(out_shape, axis, lanes)
+    window = Window(1, out_layout.pixels, (1, 1))
+    kind: Kind = "gemv" if out_layout.pixels == 1 else "spmm"
+    return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1)

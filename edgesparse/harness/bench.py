@@ -1,0 +1,181 @@
+"""The one bench loop, for every device and peer.
+
+Sessions take turns, A B A B, so that a machine which slows down for a while slows all of them. A
+turn starts with settling runs that are not counted (the other sessions have just emptied the
+caches), so the samples are the steady state; the very first run is kept apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+
+from edgesparse.harness.session import Session
+from edgesparse.harness.statistics import Summary, summarize
+
+DEFAULT_RUNS = 100
+DEFAULT_SECONDS = 10.0
+
+# A sample must be this many times the timer's resolution, so that reading it costs under 2 %.
+_RESOLUTIONS_PER_SAMPLE = 50
+# Warm-up ends when the best of a round is within 2 % of the best so far, three rounds running.
+_STABLE_WITHIN = 0.02
+_STABLE_ROUNDS = 3
+_MIN_WARMUP_MS = 500
+_MAX_WARMUP_SECONDS = 3.0
+_MIN_SAMPLES = 5
+_SETTLE_MS = 1.0
+_TURN_MS = 5.0
+_MAX_TURN_RUNS = 10
+
+
+@dataclasses.dataclass(slots=True)
+class Timing:
+    """What the loop measured of one session.
+
+    Attributes:
+        first_ms: The first inference after opening.
+        warmup_runs: Inferences before the first counted one, the first included.
+        batch: Back-to-back inferences in one sample.
+        samples_ms: Time of one inference in each sample; all sessions have equally many.
+    """
+
+    first_ms: float
+    warmup_runs: int
+    batch: int
+    samples_ms: list[float]
+
+    @property
+    def summary(self) -> Summary:
+        """Median, minimum, p90."""
+        return summarize(self.samples_ms)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop.
+
+    Attributes:
+        runs: Samples of each session, or None for no limit.
+        seconds: Measuring time of each session, or None for no limit.
+        warmup: Inferences of warm-up, or None to warm up until stable.
+    """
+
+    runs: int | None = None
+    seconds: float | None = None
+    warmup: int | None = None
+
+    def filled(self) -> Limits:
+        """Return the limits with the defaults where neither runs nor seconds are given."""
+        if self.runs is None and self.seconds is None:
+            return dataclasses.replace(self, runs=DEFAULT_RUNS, seconds=DEFAULT_SECONDS)
+        return self
+
+
+def bench_sessions(sessions: Sequence[Session], limits: Limits | None = None) -> list[Timing]:
+    """Return the timing of every session, measured in turns."""
+    limits = (limits or Limits()).filled()
+    firsts = [session.bench(1)[0] for session in sessions]
+    estimates, warmups = _warm_up(sessions, limits.warmup)
+    timings = [
+        Timing(first, warmup, _batch(session, estimate), [])
+        for session, first, warmup, estimate in zip(
+            sessions, firsts, warmups, estimates, strict=True
+        )
+    ]
+    _measure(sessions, timings, estimates, limits)
+    return timings
+
+
+def _batch(session: Session, estimate_ms: float) -> int:
+    """Return how many inferences make a sample that the timer can resolve."""
+    shortest_ms: float = session.ready.get("timer_resolution_ns", 1) * _RESOLUTIONS_PER_SAMPLE / 1e6
+    return max(1, math.ceil(shortest_ms / max(estimate_ms, 1e-6)))
+
+
+def _warm_up(sessions: Sequence[Session], runs: int | None) -> tuple[list[float], list[int]]:
+    """Return an estimate of each session's time in ms, and the runs spent on it."""
+    results = [
+        _warm_up_until_stable(session) if runs is None else _warm_up_for(session, runs)
+        for session in sessions
+    ]
+    return [estimate for estimate, _ in results], [spent for _, spent in results]
+
+
+def _warm_up_for(session: Session, runs: int) -> tuple[float, int]:
+    samples = session.bench(max(1, runs))
+    return min(samples), 1 + len(samples)
+
+
+def _warm_up_until_stable(session: Session) -> tuple[float, int]:
+    """Run for half a second and on until the best time stops falling, but three at most.
+
+    Engines that compile in the background (V8) get faster for the first few hundred inferences.
+    """
+    samples = session.bench(1)
+    best, warm_ms, stable = samples[0], 0.0, 0
+    spent = 2  # with the very first one, which is kept apart
+    deadline = time.monotonic() + _MAX_WARMUP_SECONDS
+    while (stable < _STABLE_ROUNDS or warm_ms < _MIN_WARMUP_MS) and time.monotonic() < deadline:
+        # A round of about 50 ms, so that a fast model gets its hundreds of inferences.
+        samples = session.bench(max(1, min(1000, round(50 / max(best, 1e-3)))))
+        improved = min(samples) < best * (1 - _STABLE_WITHIN)
+        stable = 0 if improved else stable + 1
+        best = min(best, *samples)
+        warm_ms += sum(samples)
+        spent += len(samples)
+    return best, spent
+
+
+def _measure(
+    sessions: Sequence[Session], timings: list[Timing], estimates: list[float], limits: Limits
+) -> None:
+    turn = max(1, min(_MAX_TURN_RUNS, round(_TURN_MS / max(*estimates, 1e-3))))
+    deadline = time.monotonic() + (limits.seconds or math.inf) * len(sessions)
+    while not _is_done(timings[0].samples_ms, limits, deadline):
+        if limits.runs is not None:
+            turn = min(turn, limits.runs - len(timings[0].samples_ms))
+        for session, timing, estimate in zip(sessions, timings, estimates, strict=True):
+            settle = max(1, min(100, math.ceil(_SETTLE_MS / (estimate * timing.batch + 1e-6))))
+            timing.samples_ms += session.bench(settle + turn, timing.batch)[settle:]
+
+
+def _is_done(samples: Sequence[float], limits: Limits, deadline: float) -> bool:
+    if limits.runs is not None and len(samples) >= limits.runs:
+        return True
+    return len(samples) >= _MIN_SAMPLES and time.monotonic() > deadline
+
+
+def choose_cpu() -> int | None:
+    """Return the CPU to measure on: the fastest one allowed, the last of equals."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return max(os.sched_getaffinity(0), key=lambda cpu: (_max_khz(cpu), cpu))
+
+
+def _max_khz(cpu: int) -> int:
+    path = pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq")
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+@contextlib.contextmanager
+def pinned(sessions: Sequence[Session], cpu: int | None) -> Iterator[None]:
+    """Bind all sessions to one CPU; this process gets its CPUs back afterwards."""
+    if cpu is None:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    try:
+        for session in sessions:
+            session.pin(cpu)
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

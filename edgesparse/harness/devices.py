@@ -1,0 +1,297 @@
+"""Devices: where a bundle can run. One class and one line in `DEVICES` for each.
+
+A device says whether it is available, which bundles it accepts, and how their runner is started.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgesparse.errors import BundleError, DeviceError, UsageError
+from edgesparse.harness.session import ProcessSession
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+
+EMULATED_NOTICE = "qemu proves correctness, it does not time: an emulated time is no latency"
+
+# (func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd ...)), the smallest module with it.
+_RELAXED_SIMD_MODULE = bytes.fromhex(
+    "0061736d0100000001080160037b7b7b017b030201000a0d010b00200020012002fd85020b"
+)
+_RELAXED_SIMD_FLAG = "--experimental-wasm-relaxed-simd"
+
+
+class Device(Protocol):
+    """Where a bundle can run.
+
+    Attributes:
+        name: As `--device` spells it.
+        description: One line for `edgesparse devices`.
+        emulated: Times measured here are no latencies.
+        hint: How to get it when it is not available.
+    """
+
+    name: str
+    description: str
+    emulated: bool
+    hint: str
+
+    def available(self) -> str | None:
+        """Return why the device cannot be used, or None when it can."""
+
+    def accepts(self, architecture: str) -> bool:
+        """Whether it can run code for `x86_64`, `aarch64` or `wasm32`."""
+
+    def command(self, bundle: Bundle) -> list[str]:
+        """Return the command that starts the bundle's runner."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a result file should say about it."""
+
+
+class HostDevice:
+    """This machine."""
+
+    name = "host"
+    description = "this machine, natively"
+    emulated = False
+    hint = "use Linux on x86-64 or aarch64"
+
+    def available(self) -> str | None:
+        """Return why the device cannot be used, or None when it can."""
+        if sys.platform != "linux":
+            return f"native runners are Linux executables, and this is {sys.platform}"
+        return None
+
+    def accepts(self, architecture: str) -> bool:
+        """Whether this machine is of that architecture."""
+        return architecture == machine_architecture()
+
+    def command(self, bundle: Bundle) -> list[str]:
+        """Return the command that starts the bundle's runner.
+
+        Raises:
+            DeviceError: This CPU lacks what the code needs.
+        """
+        from edgesparse.target import missing_cpu_flags
+
+        if missing := missing_cpu_flags(tuple(bundle.manifest["target"].get("required", ()))):
+            raise DeviceError(
+                f"device host: the bundle needs CPU features this machine lacks:"
+                f" {', '.join(missing)}",
+                hint="compile it on this machine with `--target host`",
+            )
+        return _native_command(bundle)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the CPU's name."""
+        return {"cpu": cpu_name()}
+
+
+class QemuDevice:
+    """An emulated aarch64 core: correctness only."""
+
+    name = "qemu"
+    description = "aarch64 emulated by qemu-user: proves correctness, does not time"
+    emulated = True
+    hint = "apt-get install qemu-user"
+
+    def available(self) -> str | None:
+        """Return why the device cannot be used, or None when it can."""
+        return None if _qemu() else "qemu-aarch64 is not installed"
+
+    def accepts(self, architecture: str) -> bool:
+        """Whether the code is for aarch64."""
+        return architecture == "aarch64"
+
+    def command(self, bundle: Bundle) -> list[str]:
+        """Return the command that starts the bundle's runner.
+
+        The emulated core is a Cortex-A72, plain ARMv8.0-A: an instruction a later core has but
+        the oldest supported phone does not is an error here too.
+        """
+        return [_qemu() or "qemu-aarch64", "-cpu", "cortex-a72", *_native_command(bundle)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the emulated core."""
+        return {"cpu": "cortex-a72, emulated", "qemu": _first_line([_qemu() or "", "--version"])}
+
+
+class NodeDevice:
+    """WebAssembly in node's V8."""
+
+    name = "node"
+    description = "WebAssembly in node"
+    emulated = False
+    hint = "apt-get install nodejs"
+
+    def available(self) -> str | None:
+        """Return why the device cannot be used, or None when it can."""
+        return None if _node() else "node is not installed"
+
+    def accepts(self, architecture: str) -> bool:
+        """Whether the code is WebAssembly."""
+        return architecture == "wasm32"
+
+    def command(self, bundle: Bundle) -> list[str]:
+        """Return the command that starts the bundle's runner.
+
+        Raises:
+            DeviceError: The bundle needs relaxed SIMD and this node has none.
+        """
+        flags: tuple[str, ...] = ()
+        if "+relaxed-simd" in bundle.manifest["target"]["features"]:
+            flags = relaxed_simd_flags()
+        root = pathlib.Path(bundle.path).resolve()
+        return [_node() or "node", *flags, str(_existing(root / "runner.mjs")), str(root)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the CPU's name and node's version."""
+        return {"cpu": cpu_name(), "node": node_version()}
+
+
+_ALL: tuple[Device, ...] = (HostDevice(), QemuDevice(), NodeDevice())
+DEVICES: dict[str, Device] = {device.name: device for device in _ALL}
+
+
+def resolve_device(name: str | None, bundle: Bundle) -> Device:
+    """Return the device called `name`, or the one a bundle of this target runs on by default.
+
+    Raises:
+        UsageError: The device cannot run the bundle's target.
+        DeviceError: The device is not available.
+    """
+    architecture = str(bundle.manifest["target"]["triple"]).split("-", 1)[0]
+    fitting = [device for device in DEVICES.values() if device.accepts(architecture)]
+    if name is None and not fitting:
+        raise UsageError(
+            f"{bundle.path}: no device here runs {architecture} code",
+            hint="compile the model for this machine with `--target host`",
+        )
+    device = fitting[0] if name is None else DEVICES[name]
+    if device not in fitting:
+        target = bundle.manifest["target"]["name"]
+        names = " or ".join(f"`--device {d.name}`" for d in fitting)
+        raise UsageError(
+            f"{bundle.path}: device {device.name} cannot run a bundle for target {target}"
+            f" ({architecture})",
+            hint=f"use {names}" if names else "compile the model for another target",
+        )
+    if reason := device.available():
+        raise DeviceError(f"device {device.name}: {reason}", hint=device.hint)
+    return device
+
+
+def refuse_emulated(device: Device) -> None:
+    """Let nobody measure a latency on an emulator.
+
+    Raises:
+        DeviceError: The device is emulated.
+    """
+    if device.emulated:
+        raise DeviceError(
+            f"device {device.name}: {EMULATED_NOTICE}",
+            hint="`edgesparse check` compares the outputs; time the bundle on a real device",
+        )
+
+
+def open_session(device: Device, bundle: Bundle) -> ProcessSession:
+    """Start the bundle's runner on a device.
+
+    Raises:
+        DeviceError: The runner cannot be started or cannot open the bundle.
+        BundleError: The bundle holds no runner.
+    """
+    return ProcessSession(
+        device.command(bundle),
+        inputs=bundle.manifest["inputs"],
+        outputs=bundle.manifest["outputs"],
+        device=device.name,
+    )
+
+
+def machine_architecture() -> str:
+    """Return this machine's architecture as LLVM triples spell it."""
+    machine = platform.machine()
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def cpu_name() -> str:
+    """Return the CPU's name as the system tells it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def node_version() -> str:
+    """Return node's version, e.g. `v20.1.0`, or "" when it is missing."""
+    node = _node()
+    return _first_line([node, "--version"]) if node else ""
+
+
+@functools.cache
+def relaxed_simd_flags() -> tuple[str, ...]:
+    """Return the flags with which this node compiles relaxed SIMD, found by trying.
+
+    Raises:
+        DeviceError: It does not with any.
+    """
+    for flags in ((), (_RELAXED_SIMD_FLAG,)):
+        if _node_validates(_RELAXED_SIMD_MODULE, flags):
+            return flags
+    raise DeviceError(
+        f"device node: node {node_version()} has no relaxed SIMD",
+        hint="install node 20 or newer, or compile with `--target wasm`",
+    )
+
+
+def _node_validates(module: bytes, flags: tuple[str, ...]) -> bool:
+    script = f"process.exit(WebAssembly.validate(new Uint8Array({list(module)})) ? 0 : 1)"
+    result = subprocess.run([_node() or "node", *flags, "-e", script], capture_output=True)
+    return result.returncode == 0
+
+
+def _node() -> str | None:
+    return shutil.which("node")
+
+
+def _qemu() -> str | None:
+    return shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        text = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:
+        return ""
+    return text.strip().partition("\n")[0]
+
+
+def _native_command(bundle: Bundle) -> list[str]:
+    root = pathlib.Path(bundle.path).resolve()
+    runner = _existing(root / "runner")
+    if not os.access(runner, os.X_OK):
+        raise BundleError(
+            f"{runner} is not executable", hint=f"it lost its mode when copied: chmod +x {runner}"
+        )
+    return [str(runner), str(_existing(root / "weights.bin"))]
+
+
+def _existing(path: pathlib.Path) -> pathlib.Path:
+    if not path.is_file():
+        raise BundleError(
+            f"the bundle {path.parent} holds no {path.name}",
+            hint="compile it again with `edgesparse compile`",
+        )
+    return path

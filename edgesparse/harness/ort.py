@@ -1,0 +1,173 @@
+"""A session of onnxruntime in this process: the peer of `bench --against-ort` and of `check`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgesparse.errors import DeviceError, InvalidModelError, UsageError
+from edgesparse.harness.session import Array, Tensor
+
+_NS_PER_MS = 1e6
+
+
+def ort_available() -> str | None:
+    """Return why onnxruntime cannot be used, or None when it can."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        return f"onnxruntime cannot be imported ({error})"
+    return None
+
+
+def timer_resolution_ns() -> int:
+    """Return the smallest step seen between two readings of the clock."""
+    steps = []
+    for _ in range(50):
+        start = now = time.perf_counter_ns()
+        while now == start:
+            now = time.perf_counter_ns()
+        steps.append(now - start)
+    return min(steps)
+
+
+class OrtSession:
+    """The ONNX model under onnxruntime's CPU provider, on one thread."""
+
+    def __init__(self, model: str | os.PathLike[str], inputs: Sequence[Tensor]) -> None:
+        """Open the model.
+
+        Args:
+            model: The ONNX file.
+            inputs: Names, shapes and dtypes of one sample; they fix symbolic dimensions.
+
+        Raises:
+            DeviceError: onnxruntime is not installed.
+            InvalidModelError: onnxruntime cannot load the model.
+            UsageError: The model has other inputs.
+        """
+        if reason := ort_available():
+            raise DeviceError(reason, hint="pip install onnxruntime")
+        start = time.perf_counter_ns()
+        self._model = pathlib.Path(model)
+        self._session = _open(self._model)
+        self._check_names(inputs)
+        self._sample = _random_sample(inputs)
+        self.ready: dict[str, Any] = {
+            "ready": True,
+            "open_ms": (time.perf_counter_ns() - start) / _NS_PER_MS,
+            "timer_resolution_ns": timer_resolution_ns(),
+        }
+
+    def _check_names(self, inputs: Sequence[Tensor]) -> None:
+        own = sorted(tensor.name for tensor in self._session.get_inputs())
+        asked = sorted(tensor["name"] for tensor in inputs)
+        if own != asked:
+            raise UsageError(
+                f"{self._model} takes {', '.join(own)}, but the bundle takes {', '.join(asked)}",
+                hint="give the ONNX file the bundle was compiled from",
+            )
+
+    @staticmethod
+    def version() -> str:
+        """Return onnxruntime's version."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the graph's outputs."""
+        return [output.name for output in self._session.get_outputs()]
+
+    def bench(self, count: int, batch: int = 1) -> list[float]:
+        """Return `count` samples in ms, each the mean of `batch` back-to-back inferences."""
+        run, sample, clock = self._session.run, self._sample, time.perf_counter_ns
+        samples = []
+        for _ in range(count):
+            start = clock()
+            for _ in range(batch):
+                run(None, sample)
+            samples.append((clock() - start) / batch / _NS_PER_MS)
+        return samples
+
+    def profile(self, count: int) -> list[list[float]]:
+        """Not offered: a peer is timed as a whole."""
+        raise NotImplementedError(f"onnxruntime is not profiled ({count} runs asked for)")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of samples stacked on a new leading axis, stacked likewise."""
+        count = len(next(iter(inputs.values()))) if inputs else 1
+        rows = [
+            self._infer({name: array[index] for name, array in inputs.items()})
+            for index in range(count)
+        ]
+        return {
+            name: np.stack([np.asarray(value) for value in values])
+            for name, values in zip(self.output_names, zip(*rows, strict=True), strict=True)
+        }
+
+    def _infer(self, sample: dict[str, Array]) -> list[Any]:
+        try:
+            return list(self._session.run(None, sample))
+        # Its exceptions share no base class but Exception.
+        except Exception as error:
+            raise InvalidModelError(
+                f"onnxruntime cannot run {self._model}: {_first_line(error)}"
+            ) from error
+
+    def load(self, inputs: Mapping[str, Array]) -> None:
+        """Keep one sample for timing."""
+        self._sample = dict(inputs)
+
+    def pin(self, cpu: int) -> None:
+        """Bind the calling thread, which is the one that computes."""
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, {cpu})
+
+    def close(self) -> None:
+        """Nothing to give back: the session ends with the object."""
+
+
+def _open(model: pathlib.Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    # Its exceptions share no base class but Exception.
+    except Exception as error:
+        raise InvalidModelError(
+            f"onnxruntime cannot load {model}: {_first_line(error)}",
+            hint="is this the ONNX file the bundle was compiled from?",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _random_sample(tensors: Sequence[Tensor]) -> dict[str, Array]:
+    """Return one sample like the runner's own: uniform in [-1, 1]."""
+    random = np.random.default_rng(0)
+    return {tensor["name"]: random_array(random, tensor) for tensor in tensors}
+
+
+def random_array(random: np.random.Generator, tensor: Tensor, count: int | None = None) -> Array:
+    """Return one random sample, or `count` stacked: floats in [-1, 1], integers 0 and 1."""
+    shape = tuple(tensor["shape"]) if count is None else (count, *tensor["shape"])
+    dtype = np.dtype(tensor["dtype"])
+    if np.issubdtype(dtype, np.floating):
+        return random.uniform(-1, 1, shape).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)

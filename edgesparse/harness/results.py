@@ -1,0 +1,225 @@
+"""The result document of a benchmark, schema 1: what `bench --json` prints and a baseline holds.
+
+    {"schema": 1, "edgesparse": "0.1.0", "threads": 1,
+     "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", ...},
+     "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "min_ms", "p90_ms",
+                  "first_ms", "runs", "warmup_runs", "batch", "open_ms", "arena_bytes",
+                  "shipped_bytes", "ratio", "over_first", "samples_ms", "layers", "baseline"}],
+     "against": null or {"peer", "version", "model", "median_ms", "min_ms", "p90_ms", "first_ms",
+                         "runs", "warmup_runs", "batch", "ratio", "samples_ms"}}
+
+`ratio` is the peer's time over the bundle's, the median over pairs of samples taken side by side;
+above 1 the bundle is faster. `against.ratio` is that of the first bundle; a result's own is null
+without a peer. `over_first` is the first bundle's time over this one's, pairwise likewise. `layers`
+is there with `--profile` only, `baseline` with `--baseline` only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgesparse.errors import UsageError
+from edgesparse.harness.bench import Timing
+from edgesparse.harness.devices import Device
+from edgesparse.harness.profile import LayerTime
+from edgesparse.harness.statistics import compare_with_baseline, paired_ratio, summarize
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+
+SCHEMA = 1
+
+_SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", "index.mjs")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BundleResult:
+    """One measured bundle.
+
+    Attributes:
+        label: The bundle as the user named it.
+        bundle: The bundle.
+        timing: What the loop measured.
+        ready: What its runner told on opening.
+        layers: The profile, or None.
+    """
+
+    label: str
+    bundle: Bundle
+    timing: Timing
+    ready: dict[str, Any]
+    layers: list[LayerTime] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PeerResult:
+    """The measured peer."""
+
+    peer: str
+    version: str
+    model: str
+    timing: Timing
+
+
+def shipped_bytes(bundle: Bundle) -> int:
+    """Return the bytes of code and weights an application ships, the glue of wasm included."""
+    files = bundle.manifest["files"]
+    return sum(int(files[name]["bytes"]) for name in _SHIPPED if name in files)
+
+
+def result_document(
+    device: Device,
+    results: list[BundleResult],
+    *,
+    peer: PeerResult | None = None,
+    pinned_cpu: int | None = None,
+) -> dict[str, Any]:
+    """Return the document; see the module's text for its schema."""
+    import edgesparse
+
+    return {
+        "schema": SCHEMA,
+        "edgesparse": edgesparse.__version__,
+        "threads": 1,
+        "device": {
+            "name": device.name,
+            "emulated": device.emulated,
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "pinned_cpu": pinned_cpu,
+            **device.describe(),
+        },
+        "results": [_result_entry(result, results[0], peer) for result in results],
+        "against": _peer_entry(peer, results[0]) if peer else None,
+    }
+
+
+def _timing_entry(timing: Timing) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(timing.summary),
+        "first_ms": timing.first_ms,
+        "warmup_runs": timing.warmup_runs,
+        "batch": timing.batch,
+        "samples_ms": timing.samples_ms,
+    }
+
+
+def _ratio(slow: PeerResult | BundleResult, fast: BundleResult) -> float:
+    return paired_ratio(slow.timing.samples_ms, fast.timing.samples_ms)
+
+
+def _result_entry(
+    result: BundleResult, first: BundleResult, peer: PeerResult | None
+) -> dict[str, Any]:
+    manifest = result.bundle.manifest
+    entry = {
+        "bundle": result.label,
+        "name": manifest["name"],
+        "target": manifest["target"]["name"],
+        "model_sha256": manifest["model_sha256"],
+        **_timing_entry(result.timing),
+        "open_ms": result.ready.get("open_ms"),
+        "arena_bytes": manifest["arena_bytes"],
+        "shipped_bytes": shipped_bytes(result.bundle),
+        "ratio": _ratio(peer, result) if peer else None,
+        "over_first": _ratio(first, result),
+    }
+    if result.layers is not None:
+        entry["layers"] = [dataclasses.asdict(layer) for layer in result.layers]
+    return entry
+
+
+def _peer_entry(peer: PeerResult, first: BundleResult) -> dict[str, Any]:
+    return {
+        "peer": peer.peer,
+        "version": peer.version,
+        "model": peer.model,
+        **_timing_entry(peer.timing),
+        "ratio": _ratio(peer, first),
+    }
+
+
+def read_document(path: str | pathlib.Path) -> dict[str, Any]:
+    """Return a document that `bench --json` printed.
+
+    Raises:
+        UsageError: The file cannot be read, or is not such a document.
+    """
+    hint = "write one with `edgesparse bench BUNDLE --json > results.json`"
+    try:
+        document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
+    if not isinstance(document, dict) or not isinstance(document.get("results"), list):
+        raise UsageError(f"{path} is not a result of `edgesparse bench --json`", hint=hint)
+    if document.get("schema") != SCHEMA:
+        raise UsageError(
+            f"{path}: expected result schema {SCHEMA}, found {document.get('schema')}", hint=hint
+        )
+    for entry in document["results"]:
+        samples = entry.get("samples_ms") if isinstance(entry, dict) else None
+        if not samples or not all(isinstance(ms, int | float) and ms > 0 for ms in samples):
+            raise UsageError(f"{path}: a result holds no samples", hint=hint)
+    return document
+
+
+def compare_document(
+    document: dict[str, Any], baseline: Mapping[str, Any], max_regression: float
+) -> list[str]:
+    """Add `baseline` to every result and return a sentence for each that is slower than allowed.
+
+    Args:
+        document: From `result_document`; changed in place.
+        baseline: From `read_document`.
+        max_regression: 0.05 allows five percent.
+
+    Raises:
+        UsageError: The baseline does not hold a result.
+    """
+    sentences = []
+    for result in document["results"]:
+        entry = find_baseline(baseline, result)
+        found = compare_with_baseline(result["samples_ms"], entry["samples_ms"], max_regression)
+        result["baseline"] = {
+            "median_ms": summarize(entry["samples_ms"]).median_ms,
+            **dataclasses.asdict(found),
+            "is_regression": found.is_regression,
+        }
+        if found.exceeds_limit:
+            sentences.append(_regression_sentence(result, max_regression))
+    return sentences
+
+
+def _regression_sentence(result: Mapping[str, Any], max_regression: float) -> str:
+    baseline = result["baseline"]
+    noise = "beyond" if baseline["exceeds_noise"] else "but within"
+    return (
+        f"{result['bundle']}: median {result['median_ms']:.4g} ms, baseline"
+        f" {baseline['median_ms']:.4g} ms: {100 * baseline['change']:.1f} % slower, allowed are"
+        f" {100 * max_regression:g} %, {noise} the noise of the samples"
+    )
+
+
+def find_baseline(baseline: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the baseline's entry for a result: the same path, else the same name and target.
+
+    Raises:
+        UsageError: There is none, or several could be meant.
+    """
+    entries: list[dict[str, Any]] = baseline["results"]
+    for keys in (("bundle", "target"), ("name", "target")):
+        same = [e for e in entries if all(e.get(key) == result[key] for key in keys)]
+        if len(same) == 1:
+            return same[0]
+    known = ", ".join(f"{e.get('bundle')} ({e.get('target')})" for e in entries) or "nothing"
+    raise UsageError(
+        f"the baseline holds no single result for {result['bundle']} ({result['target']})",
+        hint=f"it holds {known}",
+    )

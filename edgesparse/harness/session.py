@@ -1,0 +1,323 @@
+"""Sessions: one opened model that can run, be timed, and be profiled.
+
+`ProcessSession` talks to a bundle's runner, one line in and one JSON line out. Whatever goes wrong
+on the other side (it dies, hangs, or prints something else) becomes a `DeviceError` that quotes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesparse.errors import DeviceError, UsageError
+
+Array = npt.NDArray[Any]
+Tensor = Mapping[str, Any]
+
+OPEN_TIMEOUT_SECONDS = 120.0
+COMMAND_TIMEOUT_SECONDS = 600.0
+_NS_PER_MS = 1e6
+
+
+class Session(Protocol):
+    """An opened model.
+
+    Attributes:
+        ready: What opening it told: `open_ms`, `timer_resolution_ns`, and for bundles
+            `arena_bytes` and `step_count`.
+    """
+
+    ready: dict[str, Any]
+
+    def bench(self, count: int, batch: int = 1) -> list[float]:
+        """Return `count` samples in ms, each the mean of `batch` back-to-back inferences."""
+
+    def profile(self, count: int) -> list[list[float]]:
+        """Return for each of `count` inferences the time of every step in ms."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of samples stacked on a new leading axis, stacked likewise."""
+
+    def load(self, inputs: Mapping[str, Array]) -> None:
+        """Keep one sample for timing."""
+
+    def pin(self, cpu: int) -> None:
+        """Bind the thread that computes to one CPU, where the system can."""
+
+    def close(self) -> None:
+        """Give everything back; closing twice is fine."""
+
+
+def check_inputs(inputs: Mapping[str, Array], tensors: Sequence[Tensor], *, stacked: bool) -> int:
+    """Return the number of samples after checking names, shapes and dtypes.
+
+    Args:
+        inputs: Arrays by input name.
+        tensors: The manifest's `inputs`.
+        stacked: The arrays have a leading axis of samples.
+
+    Raises:
+        UsageError: Something does not match; the message lists everything that does not.
+    """
+    wanted = {tensor["name"]: tensor for tensor in tensors}
+    problems = [f"{name}: missing" for name in wanted if name not in inputs]
+    problems += [f"{name}: no such input" for name in inputs if name not in wanted]
+    counts = set()
+    for name in wanted.keys() & inputs.keys():
+        array, shape, dtype = inputs[name], tuple(wanted[name]["shape"]), wanted[name]["dtype"]
+        if array.dtype != np.dtype(dtype):
+            problems.append(f"{name}: expected {dtype}, found {array.dtype}")
+        if array.shape[stacked:] != shape or array.ndim != len(shape) + stacked:
+            axis = "samples x " if stacked else ""
+            problems.append(f"{name}: expected {axis}{list(shape)}, found {list(array.shape)}")
+        elif stacked:
+            counts.add(array.shape[0])
+    if len(counts) > 1:
+        problems.append(f"inputs hold different numbers of samples: {sorted(counts)}")
+    if counts == {0}:
+        problems.append("inputs hold no samples")
+    if problems:
+        known = ", ".join(f"{t['name']} {t['dtype']} {list(t['shape'])}" for t in tensors)
+        raise UsageError(
+            f"inputs do not fit the model: {'; '.join(sorted(problems))}",
+            hint=f"the model takes {known}",
+        )
+    return counts.pop() if counts else 1
+
+
+class ProcessSession:
+    """A bundle's runner in a process of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        device: str,
+        timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
+        open_timeout_seconds: float = OPEN_TIMEOUT_SECONDS,
+    ) -> None:
+        """Start the runner and wait until it is ready.
+
+        Raises:
+            DeviceError: It cannot be started, or cannot open the bundle.
+        """
+        self._inputs, self._outputs = inputs, outputs
+        self._device, self._timeout = device, timeout_seconds
+        self._stack = contextlib.ExitStack()
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._scratch = pathlib.Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-"))
+        )
+        self._stderr = self._stack.enter_context((self._scratch / "stderr").open("w+b"))
+        try:
+            self._process = self._start(command)
+            self._stack.callback(self._stop)
+            self.ready = self._read(open_timeout_seconds)
+            if "error" in self.ready:
+                raise DeviceError(
+                    f"device {device}: the runner cannot open the bundle: {self.ready['error']}",
+                    hint="compile the bundle again, e.g. with `edgesparse compile`",
+                )
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                encoding="utf-8",
+                errors="replace",
+                # File names in the protocol are relative, so a space in TMPDIR does no harm.
+                cwd=self._scratch,
+            )
+        except OSError as error:
+            raise DeviceError(
+                f"device {self._device}: cannot start {command[0]}: {error.strerror}",
+                hint="`edgesparse devices` says what is available",
+            ) from error
+        assert process.stdout is not None
+        reader = threading.Thread(target=self._pump, args=(process.stdout,), daemon=True)
+        reader.start()
+        self._reader = reader
+        return process
+
+    def _pump(self, stdout: IO[str]) -> None:
+        """Hand lines over to the caller's thread, so that waiting for one can time out."""
+        for line in stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _read(self, timeout_seconds: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=timeout_seconds)
+        except queue.Empty:
+            self._process.kill()
+            raise DeviceError(
+                f"device {self._device}: the runner did not answer within {timeout_seconds:g} s"
+                f"{self._quote_stderr()}",
+                hint="is the machine overloaded, or the model very large?",
+            ) from None
+        if line is None:
+            self._lines.put(None)  # the next question must not wait for a dead runner
+            status = self._process.wait()
+            raise DeviceError(
+                f"device {self._device}: the runner ended with status {status}"
+                f"{self._quote_stderr()}"
+            )
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            self._process.kill()
+            raise DeviceError(
+                f"device {self._device}: the runner printed {line.strip()[:120]!r},"
+                f" which is not its protocol{self._quote_stderr()}"
+            )
+        return answer
+
+    def _quote_stderr(self) -> str:
+        self._stderr.seek(0)
+        text = self._stderr.read().decode(errors="replace").strip()
+        return f"; it said: {text[-800:]}" if text else ""
+
+    def _ask(self, *words: object) -> dict[str, Any]:
+        line = " ".join(map(str, words))
+        assert self._process.stdin is not None
+        # A runner that is gone is reported by _read, with its status and last words.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        answer = self._read(self._timeout)
+        if "error" in answer:
+            raise DeviceError(f"device {self._device}: `{words[0]}` failed: {answer['error']}")
+        return answer
+
+    def bench(self, count: int, batch: int = 1) -> list[float]:
+        """Return `count` samples in ms, each the mean of `batch` back-to-back inferences."""
+        samples = self._ask("bench", count, batch).get("samples_ns")
+        self._expect(isinstance(samples, list) and len(samples) == count, "bench")
+        return [ns / _NS_PER_MS for ns in samples or ()]
+
+    def profile(self, count: int) -> list[list[float]]:
+        """Return for each of `count` inferences the time of every step in ms."""
+        rows = self._ask("profile", count).get("steps_ns")
+        steps = self.ready.get("step_count")
+        fits = isinstance(rows, list) and all(len(row) == steps for row in rows)
+        self._expect(fits and len(rows or ()) == count, "profile")
+        return [[ns / _NS_PER_MS for ns in row] for row in rows or ()]
+
+    def _expect(self, is_right: bool, command: str) -> None:
+        if not is_right:
+            raise DeviceError(f"device {self._device}: `{command}` gave an incomplete answer")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of samples stacked on a new leading axis, stacked likewise.
+
+        Raises:
+            UsageError: Names, shapes or dtypes do not match.
+        """
+        count = check_inputs(inputs, self._inputs, stacked=True)
+        source, sink = self._scratch / "inputs.bin", self._scratch / "outputs.bin"
+        source.write_bytes(_interleave(inputs, self._inputs, count))
+        sink.unlink(missing_ok=True)
+        self._ask("run", count, source.name, sink.name)
+        return self._read_outputs(sink, count)
+
+    def _read_outputs(self, path: pathlib.Path, count: int) -> dict[str, Array]:
+        sizes = [_size_bytes(tensor) for tensor in self._outputs]
+        data = np.fromfile(path, np.uint8) if path.exists() else np.empty(0, np.uint8)
+        self._expect(data.size == count * sum(sizes), "run")
+        pieces = np.split(data.reshape(count, sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+        return {
+            tensor["name"]: np.ascontiguousarray(piece)
+            .view(_little_endian(tensor["dtype"]))
+            .reshape(count, *tensor["shape"])
+            for tensor, piece in zip(self._outputs, pieces, strict=True)
+        }
+
+    def load(self, inputs: Mapping[str, Array]) -> None:
+        """Keep one sample for timing.
+
+        Raises:
+            UsageError: Names, shapes or dtypes do not match.
+        """
+        check_inputs(inputs, self._inputs, stacked=False)
+        path = self._scratch / "load.bin"
+        path.write_bytes(
+            _interleave({name: array[None] for name, array in inputs.items()}, self._inputs, 1)
+        )
+        self._ask("load", path.name)
+
+    def pin(self, cpu: int) -> None:
+        """Bind the runner's main thread; an engine's compiler threads stay free."""
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(self._process.pid, {cpu})
+
+    def _stop(self) -> None:
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        # Closing stdin asks the runner to leave; one that doesn't is killed.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._reader.join(timeout=2)
+        process.stdout.close()
+
+    def close(self) -> None:
+        """End the runner; closing twice is fine."""
+        self._stack.close()
+
+    def __enter__(self) -> ProcessSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _little_endian(dtype: str) -> np.dtype[Any]:
+    little: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
+    return little
+
+
+def _size_bytes(tensor: Tensor) -> int:
+    return int(np.prod(tensor["shape"], dtype=np.int64)) * np.dtype(tensor["dtype"]).itemsize
+
+
+def _interleave(inputs: Mapping[str, Array], tensors: Sequence[Tensor], count: int) -> bytes:
+    """Return sample after sample, each the bytes of all inputs in order."""
+    rows = [
+        np.ascontiguousarray(inputs[tensor["name"]], _little_endian(tensor["dtype"]))
+        .reshape(count, -1)
+        .view(np.uint8)
+        for tensor in tensors
+    ]
+    return np.concatenate(rows, axis=1).tobytes() if rows else b""

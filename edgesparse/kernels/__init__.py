@@ -1,0 +1,1 @@
+"""Portable TIR emitters: one family a file, each a frozen dataclass with `name` and `emit`."""

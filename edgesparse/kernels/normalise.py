@@ -1,0 +1,125 @@
+"""Softmax and normalisations: every element is rewritten from what its line sums up to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tvm import tirx
+
+from edgesparse.kernels import tir
+from edgesparse.kernels.lines import Line, Lines, Visit
+from edgesparse.kernels.reduce import add, maximum
+
+Expr = tir.Expr
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Softmax:
+    """y = e^(x - max x) / sum e^(x - max x) along every line, or its logarithm.
+
+    Attributes:
+        lines: The lines of (x, y).
+        log: Whether the logarithm is wanted.
+    """
+
+    lines: Lines
+    log: bool = False
+
+    @property
+    def name(self) -> str:
+        """Stem of the C symbol."""
+        return "f32_log_softmax" if self.log else "f32_softmax"
+
+    def emit(self, symbol: str) -> tir.PrimFunc:
+        """Return the PrimFunc (x, y)."""
+
+        def body(x: tir.Buffer, y: tir.Buffer) -> None:
+            def each(line: Line) -> None:
+                peak = line.fold(-math.inf, maximum, lambda v: v.load(x))
+                if self.log:
+                    _log_softmax(line, x, y, peak)
+                else:
+                    _softmax(line, x, y, peak)
+
+            self.lines.each(each)
+
+        return tir.function(symbol, {"x": "float32", "y": "float32"}, body)
+
+
+def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
+    def power(visit: Visit) -> Expr:
+        visit.store(y, 1, tirx.exp(visit.load(x) - visit.spread(peak)))
+        return visit.load(y, 1)
+
+    total = line.fold(0.0, add, power)
+    inverse = keep(tir.splat(1.0, line.lanes) / total, line.lanes)
+    line.visit(lambda v: v.store(y, 1, v.load(y, 1) * v.spread(inverse)))
+
+
+def _log_softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
+    total = line.fold(0.0, add, lambda v: tirx.exp(v.load(x) - v.spread(peak)))
+    logarithm = keep(tirx.log(total), line.lanes)
+    line.visit(lambda v: v.store(y, 1, v.load(x) - v.spread(peak) - v.spread(logarithm)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Normalise:
+    """y = (x - mean) / sqrt(variance + epsilon) · scale + bias along every line.
+
+    LayerNormalization, InstanceNormalization, GroupNormalization: they differ in their lines. The
+    mean is taken before the variance, which costs a pass and saves the digits.
+
+    Attributes:
+        lines: The lines of (x, y, scale and bias).
+        epsilon: Added to the variance.
+        has_bias: Whether there is a bias.
+    """
+
+    lines: Lines
+    epsilon: float
+    has_bias: bool = True
+
+    @property
+    def name(self) -> str:
+        """Stem of the C symbol."""
+        return "f32_normalise" if self.has_bias else "f32_normalise_no_bias"
+
+    def emit(self, symbol: str) -> tir.PrimFunc:
+        """Return the PrimFunc (x, scale, [bias], y)."""
+        names = ["x", "scale", *(["bias"] if self.has_bias else []), "y"]
+
+        def body(*buffers: tir.Buffer) -> None:
+            p = dict(zip(names, buffers, strict=True))
+            self.lines.each(lambda line: self._emit_line(p, line))
+
+        return tir.function(symbol, dict.fromkeys(names, "float32"), body)
+
+    def _emit_line(self, p: dict[str, tir.Buffer], line: Line) -> None:
+        one = 1.0 / max(1, self.lines.elements)
+        share = tir.splat(one, line.lanes)
+        mean = keep(line.fold(0.0, add, lambda v: v.load(p["x"])) * share, line.lanes)
+
+        def square(visit: Visit) -> Expr:
+            centred = visit.load(p["x"]) - visit.spread(mean)
+            return centred * centred
+
+        variance = line.fold(0.0, add, square) * share
+        deviation = tirx.sqrt(variance + tir.splat(self.epsilon, line.lanes))
+        inverse = keep(tir.splat(1.0, line.lanes) / deviation, line.lanes)
+
+        def finish(visit: Visit) -> None:
+            value = (visit.load(p["x"]) - visit.spread(mean)) * visit.spread(inverse)
+            value = value * visit.load(p["scale"], 2)
+            if self.has_bias:
+                value = value + visit.load(p["bias"], 2)
+            visit.store(p["y"], 1, value)
+
+        line.visit(finish)
+
+
+def keep(value: Expr, lanes: int) -> Expr:
+    """Return `value`, computed here and held in registers."""
+    register = tir.local(lanes)
+    tir.store(register, 0, value, lanes)
+    return tir.load(register, 0, lanes)

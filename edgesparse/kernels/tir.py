@@ -1,0 +1,117 @@
+"""A small vocabulary over TVM's IR builder: what every emitter is written in.
+
+An emitter is a pure function from a frozen dataclass to one PrimFunc. It writes loops and vector
+expressions; every stride, count and tile is a Python int and so a constant in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as builder
+
+Expr = Any  # a TIR expression, or a Python number where TIR takes one
+Buffer = Any  # a TIR buffer
+PrimFunc = Any
+
+# TIR wants an extent for a pointer; nothing reads it once the buffer is flattened.
+_UNBOUNDED = 1 << 30
+
+
+def function(symbol: str, params: Mapping[str, str], body: Callable[..., None]) -> PrimFunc:
+    """Return a PrimFunc whose parameters are pointers that never alias.
+
+    Args:
+        symbol: C symbol.
+        params: Parameter name -> element type.
+        body: Called with one buffer per parameter; writes the statements.
+    """
+    with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
+        builder.func_name(symbol)
+        builder.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+        pointers = {
+            name: builder.arg(name, builder.handle(dtype)) for name, dtype in params.items()
+        }
+        body(
+            *(
+                builder.decl_buffer((_UNBOUNDED,), dtype, data=pointers[name])
+                for name, dtype in params.items()
+            )
+        )
+    return ir.get()
+
+
+@contextmanager
+def loop(extent: Expr) -> Iterator[Expr]:
+    """A loop from 0; a constant extent of 1 costs nothing."""
+    if isinstance(extent, int) and extent == 1:
+        yield 0
+        return
+    with builder.serial(0, extent) as i:
+        yield i
+
+
+def grid(*extents: int) -> Any:
+    """Nested loops; `with grid(3, 4) as (i, j)`."""
+    return _grid(extents)
+
+
+@contextmanager
+def _grid(extents: tuple[int, ...]) -> Iterator[tuple[Expr, ...]]:
+    if not extents:
+        yield ()
+        return
+    with loop(extents[0]) as first, _grid(extents[1:]) as rest:
+        yield (first, *rest)
+
+
+def local(size: int, dtype: str = "float32") -> Buffer:
+    """Registers: an array that LLVM promotes when every index is a constant.
+
+    Keep it under 1 KiB: from there on TVM makes it a workspace call.
+    """
+    return builder.alloc_buffer((size,), dtype)
+
+
+def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
+    """Return `lanes` consecutive elements from `index`."""
+    return buffer[index] if lanes == 1 else buffer[tirx.Ramp(_i32(index), 1, lanes)]
+
+
+def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
+    """Write `lanes` consecutive elements from `index`."""
+    builder.buffer_store(buffer, value, [index if lanes == 1 else tirx.Ramp(_i32(index), 1, lanes)])
+
+
+def splat(value: Expr, lanes: int = 1) -> Expr:
+    """Return `value` in every lane; a Python number becomes float32."""
+    scalar = tirx.const(value, "float32") if isinstance(value, int | float) else value
+    return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def i32(value: Expr) -> Expr:
+    """Return `value` as int32."""
+    return value.astype("int32")
+
+
+def _i32(value: Expr) -> Expr:
+    return tirx.const(value, "int32") if isinstance(value, int) else value
+
+
+def const_i32(value: int) -> Expr:
+    """Return an int32 constant."""
+    return tirx.const(value, "int32")
+
+
+def load_strided(buffer: Buffer, index: Expr, lanes: int, stride: int) -> Expr:
+    """Return every `stride`-th (1 or 2) element from `index`; reads up to `stride · lanes`."""
+    if stride == 1:
+        return load(buffer, index, lanes)
+    if lanes == 1:
+        return load(buffer, index)
+    pair = [load(buffer, index, lanes), load(buffer, index + lanes, lanes)]
+    return tirx.Shuffle(pair, list(range(0, 2 * lanes, 2)))

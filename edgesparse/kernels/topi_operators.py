@@ -1,0 +1,340 @@
+"""The operators of the generic path: one line each, as a function of scalars or of TE tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tvm import te, tirx, topi
+
+from edgesparse.kernels import tir
+
+Expr = tir.Expr
+Tensor = Any  # a TE tensor
+
+
+class Call(Protocol):
+    """What an expression may ask of the kernel it is written for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the output."""
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the output."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operator:
+    """What the table says of an operator.
+
+    Attributes:
+        expression: The output tensor from the kernel and its input tensors.
+        constants: Inputs that are no arrays but attributes: position -> name.
+    """
+
+    expression: Callable[..., Tensor]
+    constants: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+
+def each(function: Callable[..., Expr]) -> Operator:
+    """An elementwise operator: a function of scalars, over inputs that broadcast as numpy's."""
+    return Operator(lambda k, *xs: _map(k, lambda _, *scalars: function(*scalars), *xs))
+
+
+def _map(k: Call, function: Callable[..., Expr], *xs: Tensor) -> Tensor:
+    """As `each`, for functions that look at the kernel's attributes first."""
+    return te.compute(k.shape, lambda *i: function(k, *(_broadcast(x, i) for x in xs)))
+
+
+def mapped(function: Callable[..., Expr]) -> Operator:
+    """An elementwise operator whose function takes the kernel, for its attributes, and scalars."""
+    return Operator(lambda k, *xs: _map(k, function, *xs))
+
+
+def _broadcast(x: Tensor, index: tuple[Expr, ...]) -> Expr:
+    used = index[len(index) - len(x.shape) :]
+    return x(*(0 if int(extent) == 1 else i for extent, i in zip(x.shape, used, strict=True)))
+
+
+# -- expressions that need more than a line
+
+
+def dtype_of(x: Expr) -> str:
+    """Return the element type of an expression or a tensor."""
+    return str(x.dtype) if hasattr(x, "dtype") else str(x.ty.dtype)
+
+
+def _const(value: float, like: Expr) -> Expr:
+    return tirx.const(value, dtype_of(like))
+
+
+def cast(x: Expr, dtype: str) -> Expr:
+    """Return `x` as `dtype`; anything but zero is true."""
+    if dtype == "bool" and dtype_of(x) != "bool":
+        return tirx.NE(x, _const(0, x))
+    return x.astype(dtype)
+
+
+def _wrapped(index: Expr, extent: int) -> Expr:
+    """Return an index with negative ones counted from the end, kept inside the array."""
+    i = index.astype("int32")
+    i = tirx.Select(i < 0, i + extent, i)
+    return tirx.max(tirx.min(i, extent - 1), 0)
+
+
+def _axis(k: Call, rank: int, default: int = 0) -> int:
+    return int(k.get("axis", default)) % max(rank, 1)
+
+
+def _gather(k: Call, x: Tensor, indices: Tensor) -> Tensor:
+    axis, rank = _axis(k, len(x.shape)), len(indices.shape)
+    extent = int(x.shape[axis])
+
+    def at(*i: Expr) -> Expr:
+        chosen = indices(*i[axis : axis + rank])
+        return x(*i[:axis], _wrapped(chosen, extent), *i[axis + rank :])
+
+    return te.compute(k.shape, at)
+
+
+def _gather_elements(k: Call, x: Tensor, indices: Tensor) -> Tensor:
+    axis = _axis(k, len(x.shape))
+    extent = int(x.shape[axis])
+    return te.compute(
+        k.shape, lambda *i: x(*i[:axis], _wrapped(indices(*i), extent), *i[axis + 1 :])
+    )
+
+
+def _gather_nd(k: Call, x: Tensor, indices: Tensor) -> Tensor:
+    batch, outer = int(k.get("batch_dims", 0)), len(indices.shape) - 1
+    depth = int(indices.shape[outer])
+
+    def at(*i: Expr) -> Expr:
+        chosen = [_wrapped(indices(*i[:outer], d), int(x.shape[batch + d])) for d in range(depth)]
+        return x(*i[:batch], *chosen, *i[outer:])
+
+    return te.compute(k.shape, at)
+
+
+def _one_hot(k: Call, indices: Tensor, values: Tensor) -> Tensor:
+    axis, depth = _axis(k, len(k.shape), -1), int(k.get("depth")[0])
+
+    def at(*i: Expr) -> Expr:
+        index = indices(*i[:axis], *i[axis + 1 :]).astype("int32")
+        index = tirx.Select(index < 0, index + depth, index)
+        return tirx.Select(tirx.EQ(index, i[axis]), values(1), values(0))
+
+    return te.compute(k.shape, at)
+
+
+def _trilu(k: Call, x: Tensor) -> Tensor:
+    diagonal, upper = int(k.get("k", (0,))[0]), k.get("upper", 1)
+
+    def at(*i: Expr) -> Expr:
+        distance = i[-1] - i[-2]
+        kept = distance >= diagonal if upper else distance <= diagonal
+        return tirx.Select(kept, x(*i), _const(0, x))
+
+    return te.compute(k.shape, at)
+
+
+def _cumulative_sum(k: Call, x: Tensor) -> Tensor:
+    axis = int(k.get("axis")[0]) % len(k.shape)
+    source = te.reduce_axis((0, k.shape[axis]), "source")
+    exclusive, reverse = k.get("exclusive", 0), k.get("reverse", 0)
+
+    def at(*i: Expr) -> Expr:
+        before, after = (i[axis], source.var) if reverse else (source.var, i[axis])
+        counts = before < after if exclusive else before <= after
+        value = x(*i[:axis], source.var, *i[axis + 1 :])
+        return te.sum(tirx.Select(counts, value, _const(0, x)), axis=source)
+
+    return te.compute(k.shape, at)
+
+
+def _arg(better: Callable[[Expr, Expr], Expr], worst: float) -> Operator:
+    """The position of the best element: the first of equals, or the last if so asked."""
+
+    def expression(k: Call, x: Tensor) -> Tensor:
+        axis, last = _axis(k, len(x.shape)), k.get("select_last_index", 0)
+        source = te.reduce_axis((0, x.shape[axis]), "source")
+        limit = worst if dtype_of(x).startswith("float") else _integer_limit(dtype_of(x), worst)
+
+        def combine(left: list[Expr], right: list[Expr]) -> tuple[Expr, Expr]:
+            earlier = left[0] > right[0] if last else left[0] < right[0]
+            ties = tirx.And(tirx.EQ(left[1], right[1]), earlier)
+            keep = tirx.Or(better(left[1], right[1]), ties)
+            return tirx.Select(keep, left[0], right[0]), tirx.Select(keep, left[1], right[1])
+
+        def identity(index: str, value: str) -> tuple[Expr, Expr]:
+            nowhere = -1 if last else (1 << 31) - 1
+            return tirx.const(nowhere, index), tirx.const(limit, value)
+
+        reducer = te.comm_reducer(combine, identity, "best")
+
+        def pair(*i: Expr) -> Any:
+            rest = i[axis + 1 :] if k.get("keepdims", 1) else i[axis:]
+            return reducer((source.var, x(*i[:axis], source.var, *rest)), axis=source)
+
+        positions, _ = te.compute(k.shape, pair, name="best")
+        return topi.cast(positions, k.dtype)
+
+    return Operator(expression)
+
+
+def _integer_limit(dtype: str, sign: float) -> int:
+    bound = tirx.max_value(dtype) if sign > 0 else tirx.min_value(dtype)
+    return int(bound)
+
+
+def _mod(k: Call, a: Expr, b: Expr) -> Expr:
+    if dtype_of(a).startswith("float"):
+        return tirx.fmod(a, b)
+    return tirx.truncmod(a, b) if k.get("fmod", 0) else tirx.floormod(a, b)
+
+
+def _divide(a: Expr, b: Expr) -> Expr:
+    return a / b if dtype_of(a).startswith("float") else tirx.truncdiv(a, b)
+
+
+def _comparable(x: Expr) -> Expr:
+    """TVM compares booleans as floats, which LLVM refuses."""
+    return x.astype("int8") if dtype_of(x) == "bool" else x
+
+
+def _differ(a: Expr, b: Expr) -> Expr:
+    return tirx.NE(_comparable(a), _comparable(b))
+
+
+def _equal(a: Expr, b: Expr) -> Expr:
+    return tirx.EQ(_comparable(a), _comparable(b))
+
+
+def _is_nan(x: Expr) -> Expr:
+    """Look at the bits: TVM simplifies x != x, and compares NaN as equal to everything."""
+    if dtype_of(x) == "float64":
+        size = tirx.reinterpret("int64", x) & tirx.const((1 << 63) - 1, "int64")
+        return size > tirx.const(0x7FF << 52, "int64")
+    size = tirx.reinterpret("int32", x) & tirx.const((1 << 31) - 1, "int32")
+    return size > tirx.const(0xFF << 23, "int32")
+
+
+def _sign(x: Expr) -> Expr:
+    one, zero = _const(1, x), _const(0, x)
+    return tirx.Select(x > zero, one, tirx.Select(x < zero, zero - one, x))
+
+
+def _is_infinite(k: Call, x: Expr) -> Expr:
+    up = tirx.And(tirx.EQ(x, _const(math.inf, x)), bool(k.get("detect_positive", 1)))
+    down = tirx.And(tirx.EQ(x, _const(-math.inf, x)), bool(k.get("detect_negative", 1)))
+    return tirx.Or(up, down)
+
+
+def _exp_linear(x: Expr, alpha: float) -> Expr:
+    return (tirx.exp(x) - _const(1, x)) * _const(alpha, x)
+
+
+def _selu(k: Call, x: Expr) -> Expr:
+    alpha, gamma = (
+        k.get("alpha", 1.67326319217681884765625),
+        k.get("gamma", 1.05070102214813232421875),
+    )
+    return tirx.Select(x > _const(0, x), x, _exp_linear(x, alpha)) * _const(gamma, x)
+
+
+def _celu(k: Call, x: Expr) -> Expr:
+    alpha = k.get("alpha", 1.0)
+    return tirx.Select(x > _const(0, x), x, _exp_linear(x / _const(alpha, x), alpha))
+
+
+def _shrink(k: Call, x: Expr) -> Expr:
+    bias, limit, zero = _const(k.get("bias", 0.0), x), k.get("lambd", 0.5), _const(0, x)
+    inner = tirx.Select(x > _const(limit, x), x - bias, zero)
+    return tirx.Select(x < _const(-limit, x), x + bias, inner)
+
+
+def _shift(k: Call, a: Expr, b: Expr) -> Expr:
+    return a << b if k.get("direction") == "LEFT" else a >> b
+
+
+def _depth_to_space(k: Call, x: Tensor) -> Tensor:
+    return topi.nn.depth_to_space(x, k.get("blocksize"), "NCHW", k.get("mode", "DCR"))
+
+
+def _resize_linear(k: Call, x: Tensor) -> Tensor:
+    """Bilinear; the caller made sure that only height and width change, in these modes."""
+    mode = k.get("coordinate_transformation_mode", "half_pixel")
+    box = (0.0,) * 4
+    return topi.image.resize2d(x, box, k.shape[2:], "NCHW", "linear", mode, "")
+
+
+OPERATORS: dict[str, Operator] = {
+    # elementwise, any element type
+    "Abs": each(tirx.abs),
+    "Add": each(lambda a, b: a + b),
+    "And": each(tirx.And),
+    "BitShift": mapped(_shift),
+    "BitwiseAnd": each(lambda a, b: a & b),
+    "BitwiseNot": each(lambda x: ~x),
+    "BitwiseOr": each(lambda a, b: a | b),
+    "BitwiseXor": each(lambda a, b: a ^ b),
+    "Cast": mapped(lambda k, x: cast(x, k.dtype)),
+    "CastLike": mapped(lambda k, x, like: cast(x, k.dtype)),
+    "Ceil": each(tirx.ceil),
+    "Celu": mapped(_celu),
+    "Cos": each(tirx.cos),
+    "Div": each(_divide),
+    "Equal": each(_equal),
+    "Expand": Operator(lambda k, x: _map(k, lambda _, v: v, x), {1: "shape"}),
+    "Floor": each(tirx.floor),
+    "Greater": each(lambda a, b: a > b),
+    "GreaterOrEqual": each(lambda a, b: a >= b),
+    "IsInf": mapped(_is_infinite),
+    "IsNaN": each(_is_nan),
+    "Less": each(lambda a, b: a < b),
+    "LessOrEqual": each(lambda a, b: a <= b),
+    "Max": each(lambda *xs: functools.reduce(tirx.max, xs)),
+    "Min": each(lambda *xs: functools.reduce(tirx.min, xs)),
+    "Mod": mapped(_mod),
+    "Mul": each(lambda a, b: a * b),
+    "Neg": each(lambda x: _const(0, x) - x),
+    "Not": each(tirx.Not),
+    "Or": each(tirx.Or),
+    "PRelu": each(lambda x, slope: tirx.Select(x < _const(0, x), x * slope, x)),
+    "Round": each(tirx.nearbyint),
+    "Selu": mapped(_selu),
+    "Shrink": mapped(_shrink),
+    "Sign": each(_sign),
+    "Sin": each(tirx.sin),
+    "Softsign": each(lambda x: x / (_const(1, x) + tirx.abs(x))),
+    "Sub": each(lambda a, b: a - b),
+    "Sum": each(lambda *xs: functools.reduce(lambda a, b: a + b, xs)),
+    "Tan": each(tirx.tan),
+    "ThresholdedRelu": mapped(
+        lambda k, x: tirx.Select(x > _const(k.get("alpha", 1.0), x), x, _const(0, x))
+    ),
+    "Where": each(tirx.Select),
+    "Xor": each(_differ),
+    # data movement
+    "DepthToSpace": Operator(_depth_to_space),
+    "Gather": Operator(_gather),
+    "GatherElements": Operator(_gather_elements),
+    "GatherND": Operator(_gather_nd),
+    "OneHot": Operator(_one_hot, {1: "depth"}),
+    "Resize": Operator(_resize_linear, {1: "roi", 2: "scales", 3: "sizes"}),
+    "SpaceToDepth": Operator(lambda k, x: topi.nn.space_to_depth(x, k.get("blocksize"), "NCHW")),
+    "Tile": Operator(lambda k, x: topi.tile(x, k.get("repeats")), {1: "repeats"}),
+    "Trilu": Operator(_trilu, {1: "k"}),
+    # reductions that are no sums
+    "ArgMax": _arg(lambda a, b: a > b, -math.inf),
+    "ArgMin": _arg(lambda a, b: a < b, math.inf),
+    "CumSum": Operator(_cumulative_sum, {1: "axis"}),
+}

@@ -1,0 +1,229 @@
+"""From object code to what a device loads, with ziglang as compiler and linker.
+
+native: model.o      the compiled model, without debug sections
+        libmodel.a   the same, its descriptor and the runtime, for a program that has a C library
+        libmodel.so  all of that and memcpy and friends: needs no other library, 16 KiB pages
+        runner       the bench runner, a static executable
+wasm:   model.wasm   everything, no imports, exports its memory
+
+Every tool runs in one temporary directory on relative names, so that no path gets into a file and
+equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from edgesparse import glue, runtime
+from edgesparse.errors import DeviceError
+from edgesparse.plan import Plan
+from edgesparse.target import Target
+
+Progress = Callable[[str], None]
+
+PAGE_BYTES = 16384
+WASM_STACK_BYTES = 256 << 10
+PUBLIC_SYMBOLS = (
+    "es_check_weights",
+    "es_default_model",
+    "es_run",
+    "es_run_steps",
+    "es_status_text",
+    "es_verify_weights",
+)
+
+# With -r, lld ignores --strip-debug.
+_STRIP_SCRIPT = b"SECTIONS { /DISCARD/ : { *(.debug*) } }\n"
+_STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g0")
+_FREESTANDING = ("-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector")
+# Every engine with simd128 has bulk-memory: memcpy is one instruction.
+_WASM_FEATURES = ("-msimd128", "-mbulk-memory")
+_RUNTIME = ("default", "descriptor", "edgesparse", "libc", "sha256")
+_PARALLEL = 2
+
+
+def link(
+    plan: Plan,
+    target: Target,
+    object_bytes: bytes,
+    payload_sha256: str,
+    output: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Write the target's artefacts into the directory `output`.
+
+    Args:
+        plan: What was compiled.
+        target: What it was compiled for.
+        object_bytes: The object file with `<plan.name>_main`.
+        payload_sha256: Hexadecimal SHA-256 of `plan.weights`.
+        output: An existing directory.
+        progress: Told in a sentence when something slow begins.
+
+    Raises:
+        DeviceError: ziglang is not installed.
+        RuntimeError: A tool failed; a bug of the compiler.
+    """
+    if progress and is_first_link(target):
+        progress(f"building the C library for {_zig_triple(target)} (once per machine)")
+    with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
+        work = Path(name)
+        _write_sources(work, plan, object_bytes, payload_sha256)
+        artefacts = _link_wasm(work, target) if target.is_wasm else _link_native(work, target)
+        for artefact in artefacts:
+            shutil.copy(work / artefact, output / artefact)
+    _mark_linked(target)
+
+
+def is_first_link(target: Target) -> bool:
+    """Return whether ziglang has yet to build this target's C library: half a minute."""
+    return not target.is_wasm and not _marker(target).exists()
+
+
+def _write_sources(work: Path, plan: Plan, object_bytes: bytes, payload_sha256: str) -> None:
+    files = runtime.sources("src") | {
+        "edgesparse.h": runtime.source("include/edgesparse.h"),
+        "descriptor.c": glue.descriptor(plan, payload_sha256).encode(),
+        "default.c": glue.default_entry(plan).encode(),
+        "compiled.o": object_bytes,
+        "exports.map": _version_script(plan).encode(),
+        "strip.ld": _STRIP_SCRIPT,
+    }
+    for name, contents in files.items():
+        (work / name).write_bytes(contents)
+
+
+def _version_script(plan: Plan) -> str:
+    symbols = " ".join(f"{symbol};" for symbol in (*PUBLIC_SYMBOLS, f"{plan.name}_model"))
+    return f"{{ global: {symbols} local: *; }};\n"
+
+
+def _link_native(work: Path, target: Target) -> tuple[str, ...]:
+    _run_all(
+        work,
+        [_compile(target, stem, *_FREESTANDING) for stem in _RUNTIME]
+        + [_compile(target, stem, "-O2") for stem in ("runner", "runner_session")]
+        + [["ld.lld", "-r", "-Tstrip.ld", "compiled.o", "-o", "model.o"]],
+    )
+    archived = ["model.o", "descriptor.o", "edgesparse.o", "sha256.o"]
+    shared = [*archived, "default.o", "libc.o"]
+    executable = ["runner.o", "runner_session.o", *archived, "default.o"]
+    _run_all(
+        work,
+        [
+            ["ar", "rcsD", "libmodel.a", *archived],
+            ["ld.lld", *_shared_flags(), *shared, "-o", "libmodel.so"],
+            ["cc", "-target", _zig_triple(target), "-static", "-s", *executable, "-o", "runner"],
+        ],
+    )
+    return ("model.o", "libmodel.a", "libmodel.so", "runner")
+
+
+def _shared_flags() -> list[str]:
+    """Flags of libmodel.so: it binds to its own symbols, whatever else the process has loaded."""
+    return [
+        "-shared",
+        "-soname=libmodel.so",
+        "--version-script=exports.map",
+        "-Bsymbolic",
+        "--no-undefined",
+        "--gc-sections",
+        "--strip-debug",
+        "--build-id=none",
+        "-znow",
+        "-znoexecstack",
+        f"-zmax-page-size={PAGE_BYTES}",
+        f"-zcommon-page-size={PAGE_BYTES}",
+    ]
+
+
+def _link_wasm(work: Path, target: Target) -> tuple[str, ...]:
+    _run_all(work, [_compile(target, stem, *_FREESTANDING, *_WASM_FEATURES) for stem in _RUNTIME])
+    exports = [f"--export={symbol}" for symbol in (*PUBLIC_SYMBOLS, "__heap_base")]
+    layout = ["--stack-first", "-z", f"stack-size={WASM_STACK_BYTES}"]
+    objects = ["compiled.o", *(f"{stem}.o" for stem in _RUNTIME)]
+    # A warning is a function whose two declarations differ; the linker makes calls to it trap.
+    flags = ["--no-entry", "--fatal-warnings", "--gc-sections", "--strip-debug", *layout, *exports]
+    _run_all(work, [["wasm-ld", *flags, *objects, "-o", "model.wasm"]])
+    return ("model.wasm",)
+
+
+def _compile(target: Target, stem: str, *flags: str) -> list[str]:
+    triple = ["-target", _zig_triple(target)]
+    return ["cc", "-c", *triple, *_STRICT, *flags, f"{stem}.c", "-o", f"{stem}.o"]
+
+
+def _zig_triple(target: Target) -> str:
+    return "wasm32-freestanding" if target.is_wasm else f"{target.architecture}-linux-musl"
+
+
+def _run_all(work: Path, commands: Sequence[list[str]]) -> None:
+    """Run independent commands of zig side by side."""
+    environment = _environment()
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(lambda command: _run(work, command, environment), commands))
+
+
+def _run(work: Path, command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ziglang", *command],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"`zig {' '.join(command)}` exited with {done.returncode}:\n{done.stderr}{done.stdout}"
+        )
+
+
+def _environment() -> dict[str, str]:
+    if importlib.util.find_spec("ziglang") is None:
+        raise DeviceError(
+            "linking the model: the Python package ziglang is missing",
+            hint="pip install ziglang",
+        )
+    return os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(_cache())}
+
+
+def _cache() -> Path:
+    """Return where zig keeps the C libraries it built: its own default when that is writable."""
+    if given := os.environ.get("ZIG_GLOBAL_CACHE_DIR"):
+        return Path(given).absolute()
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = Path(home) / "zig"
+    existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+    return cache.absolute() if os.access(existing, os.W_OK) else _private_temporary_cache()
+
+
+def _private_temporary_cache() -> Path:
+    cache = Path(tempfile.gettempdir()) / f"edgesparse-zig-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
+        raise DeviceError(
+            f"linking the model: {cache} belongs to somebody else",
+            hint="set ZIG_GLOBAL_CACHE_DIR to a directory of your own",
+        )
+    return cache
+
+
+def _marker(target: Target) -> Path:
+    version = importlib.metadata.version("ziglang")
+    return _cache() / f"edgesparse-linked-{version}-{_zig_triple(target)}"
+
+
+def _mark_linked(target: Target) -> None:
+    if is_first_link(target):
+        _marker(target).touch()

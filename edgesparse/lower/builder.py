@@ -1,0 +1,260 @@
+"""PlanBuilder: what a lowering says to, and how a graph becomes a plan.
+
+A lowering is a function of (builder, node). It asks for the tensors of its inputs in a layout it
+can read, makes its output, and appends kernel calls. The builder interns kernels and constants,
+inserts re-layouts, and knows lifetimes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgesparse.geometry import static_shape
+from edgesparse.kernels import movement
+from edgesparse.layout import Layout
+from edgesparse.plan import (
+    ALIGNMENT_BYTES,
+    Arg,
+    Buffer,
+    Kernel,
+    Layer,
+    Plan,
+    Step,
+    TensorSpec,
+    align_up,
+    allocate,
+)
+from edgesparse.target import Target
+
+# A kernel may write one whole vector past the last row of an image.
+SLACK_BYTES = ALIGNMENT_BYTES
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tensor:
+    """An activation in memory.
+
+    Attributes:
+        layout: Memory order.
+        dtype: numpy's name.
+        buffer: Arena buffer, or None for a model input.
+        index: Position of the model input; -1 otherwise.
+    """
+
+    layout: Layout
+    dtype: str
+    buffer: Buffer | None
+    index: int = -1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Logical extents."""
+        return self.layout.shape
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all elements, padding included."""
+        return self.layout.elements * np.dtype(self.dtype).itemsize
+
+    def arg(self, access: Literal["r", "w", "rw"]) -> Arg:
+        """Return the kernel argument that points to the first element."""
+        if self.buffer is None:
+            return Arg("input", 0, self.size_bytes, access, index=self.index)
+        size = self.size_bytes if access == "r" else self.buffer.size_bytes
+        return Arg("arena", 0, size, access, self.buffer)
+
+    def read(self) -> Arg:
+        """Return the argument for a kernel that reads."""
+        return self.arg("r")
+
+    def write(self) -> Arg:
+        """Return the argument for a kernel that writes."""
+        return self.arg("w")
+
+
+class PlanBuilder:
+    """Collects kernel calls, constants and buffers of one model.
+
+    Attributes:
+        target: What is compiled for.
+        lanes: float32 lanes of the target.
+    """
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+        self.lanes = target.lanes
+        self._kernels: dict[Kernel, str] = {}
+        self._steps: list[Step] = []
+        self._layers: list[Layer] = []
+        self._buffers: list[Buffer] = []
+        self._weights = bytearray()
+        self._constants: dict[tuple[str, bytes], int] = {}
+        self._tensors: dict[ir.Value, Tensor] = {}
+        self._versions: dict[tuple[ir.Value, Layout], Tensor] = {}
+
+    # -- tensors
+
+    def tensor(self, value: ir.Value | None, layout: Layout | None = None) -> Tensor:
+        """Return an activation or constant, re-laid out if `layout` asks for another order."""
+        if value is None:
+            raise ValueError("a required input is missing")
+        tensor = self._tensors.get(value)
+        if tensor is None:
+            tensor = self._materialise(value)
+        if layout is None or tensor.layout.same_memory(layout):
+            return dataclasses.replace(tensor, layout=layout or tensor.layout)
+        version = self._versions.get((value, layout))
+        if version is None:
+            version = self.new(layout, tensor.dtype, f"{value.name}:relayout")
+            self.copy(tensor, version)
+            self._versions[value, layout] = version
+        return version
+
+    def wanted(self, value: ir.Value) -> Layout:
+        """Return the layout that the layout pass chose for a value."""
+        choice = value.metadata_props.get("edgesparse.layout", "flat")
+        kind, _, axis = choice.partition(":")
+        shape = shape_of(value)
+        return (
+            Layout.planes(shape, int(axis), self.lanes) if kind == "planes" else Layout.flat(shape)
+        )
+
+    def flat(self, value: ir.Value | None) -> Tensor:
+        """Return an activation or constant in ONNX order."""
+        return self.tensor(value, Layout.flat(shape_of(value)))
+
+    def output(self, value: ir.Value, layout: Layout) -> Tensor:
+        """Make the arena buffer of a node's output."""
+        tensor = self.new(layout, dtype_of(value), value.name or "?")
+        self._tensors[value] = tensor
+        return tensor
+
+    def alias(self, value: ir.Value, tensor: Tensor) -> None:
+        """Say that `value` is `tensor`: no data moves."""
+        self._tensors[value] = tensor
+
+    def new(self, layout: Layout, dtype: str, name: str) -> Tensor:
+        """Make an arena buffer that belongs to no value: scratch, or a re-laid out copy."""
+        size = layout.elements * np.dtype(dtype).itemsize
+        buffer = Buffer(name, align_up(size) + SLACK_BYTES)
+        self._buffers.append(buffer)
+        return Tensor(layout, dtype, buffer)
+
+    def scratch(self, elements: int, name: str = "scratch") -> Tensor:
+        """Make a float32 scratch buffer; it lives as long as the steps that name it."""
+        return self.new(Layout.flat((elements,)), "float32", name)
+
+    def constant(self, array: np.ndarray[Any, Any]) -> Arg:
+        """Store a constant, 64-byte aligned and once, and return the argument for it."""
+        data = np.ascontiguousarray(array).tobytes()
+        key = (str(array.dtype), data)
+        offset = self._constants.get(key)
+        if offset is None:
+            self._weights.extend(bytes(align_up(len(self._weights)) - len(self._weights)))
+            offset = len(self._weights)
+            self._weights.extend(data)
+            self._constants[key] = offset
+        return Arg("weights", offset, len(data), "r")
+
+    # -- calls
+
+    def call(self, kernel: Kernel, *args: Arg) -> None:
+        """Append one kernel call."""
+        symbol = self._kernels.get(kernel)
+        if symbol is None:
+            symbol = f"{self.name}_k{len(self._kernels)}_{kernel.name}"
+            self._kernels[kernel] = symbol
+        index = len(self._steps)
+        for arg in args:
+            if arg.buffer is not None:
+                arg.buffer.first = index if arg.buffer.first < 0 else arg.buffer.first
+                arg.buffer.last = index
+        self._steps.append(Step(symbol, args, len(self._layers) - 1))
+
+    def copy(self, source: Tensor, target: Tensor) -> None:
+        """Copy between two layouts of one shape."""
+        kernel = movement.Copy.between(
+            source.shape, source.layout.strides, target.layout.strides, dtype=source.dtype
+        )
+        self.call(kernel, source.read(), target.write())
+
+    def begin_layer(self, layer: Layer) -> None:
+        """Every call from here on belongs to `layer`."""
+        self._layers.append(layer)
+
+    # -- the ends
+
+    def add_inputs(self, inputs: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+        """Copy the model inputs into the arena, in the layout their consumers want.
+
+        Kernels read aligned planes; only these copies touch the caller's memory.
+        """
+        specs = []
+        for index, value in enumerate(inputs):
+            spec = TensorSpec(value.name or f"input{index}", shape_of(value), dtype_of(value))
+            specs.append(spec)
+            source = Tensor(Layout.flat(spec.shape), spec.dtype, None, index)
+            self.copy(source, self.output(value, self.wanted(value)))
+        return tuple(specs)
+
+    def write_outputs(self, outputs: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+        """Copy the model outputs to the caller's memory."""
+        specs = []
+        for index, value in enumerate(outputs):
+            tensor = self.tensor(value)
+            specs.append(TensorSpec(value.name or f"output{index}", tensor.shape, tensor.dtype))
+            flat = Layout.flat(tensor.shape)
+            kernel = movement.Copy.between(
+                tensor.shape, tensor.layout.strides, flat.strides, dtype=tensor.dtype
+            )
+            destination = Arg("output", 0, specs[-1].size_bytes, "w", index=index)
+            self.call(kernel, tensor.read(), destination)
+        return tuple(specs)
+
+    def finish(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Plan:
+        """Place the buffers and return the plan."""
+        used = [buffer for buffer in self._buffers if buffer.first >= 0]
+        arena_bytes, bound = allocate(used)
+        self._weights.extend(bytes(align_up(len(self._weights)) - len(self._weights)))
+        return Plan(
+            name=self.name,
+            inputs=inputs,
+            outputs=outputs,
+            kernels={symbol: kernel for kernel, symbol in self._kernels.items()},
+            steps=tuple(self._steps),
+            layers=tuple(self._layers),
+            weights=bytes(self._weights),
+            arena_bytes=max(arena_bytes, ALIGNMENT_BYTES),
+            arena_bound_bytes=bound,
+        )
+
+    def _materialise(self, value: ir.Value) -> Tensor:
+        """Copy a constant that a kernel wants as an activation into the arena."""
+        if value.const_value is None:
+            raise KeyError(f"value {value.name} was never lowered")
+        array = value.const_value.numpy()
+        tensor = self.new(Layout.flat(tuple(array.shape)), str(array.dtype), value.name or "const")
+        kernel = movement.Copy.between(
+            array.shape, tensor.layout.strides, tensor.layout.strides, dtype=str(array.dtype)
+        )
+        self.call(kernel, self.constant(array), tensor.write())
+        self._tensors[value] = tensor
+        return tensor
+
+
+def shape_of(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the static shape of a value."""
+    return static_shape(value)
+
+
+def dtype_of(value: ir.Value) -> str:
+    """Return numpy's name of a value's element type."""
+    if value.dtype is None:
+        raise ValueError(f"value {value.name} has no type")
+    return str(value.dtype.numpy())

@@ -1,0 +1,3 @@
+"""Placeholder until helper 5 writes it."""
+
+LOWERINGS = {}

@@ -1,0 +1,193 @@
+"""Run a bundle's libmodel.so in this process, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesparse.errors import BundleError
+from edgesparse.plan import ALIGNMENT_BYTES, TensorSpec
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+
+class TensorDescriptor(ctypes.Structure):
+    """`es_tensor` of edgesparse.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("rank", ctypes.c_uint32),
+        ("dtype", ctypes.c_int32),
+        ("bytes", ctypes.c_uint64),
+    )
+
+
+class LayerDescriptor(ctypes.Structure):
+    """`es_layer` of edgesparse.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("op", ctypes.c_char_p),
+        ("first_step", ctypes.c_int32),
+        ("last_step", ctypes.c_int32),
+    )
+
+
+class ModelDescriptor(ctypes.Structure):
+    """`es_model` of edgesparse.h."""
+
+    _fields_ = (
+        ("abi_version", ctypes.c_uint32),
+        ("input_count", ctypes.c_uint32),
+        ("output_count", ctypes.c_uint32),
+        ("layer_count", ctypes.c_uint32),
+        ("step_count", ctypes.c_int32),
+        ("name", ctypes.c_char_p),
+        ("inputs", ctypes.POINTER(TensorDescriptor)),
+        ("outputs", ctypes.POINTER(TensorDescriptor)),
+        ("layers", ctypes.POINTER(LayerDescriptor)),
+        ("weights_bytes", ctypes.c_uint64),
+        ("arena_bytes", ctypes.c_uint64),
+        ("weights_sha256", ctypes.c_uint8 * 32),
+        ("entry", ctypes.c_void_p),
+    )
+
+
+def aligned_empty(size_bytes: int) -> Bytes:
+    """Return (size_bytes,) uint8 that starts at a multiple of `ALIGNMENT_BYTES`."""
+    memory = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    return memory[start : start + size_bytes]
+
+
+class NativeModel:
+    """An opened libmodel.so with its weights mapped and its arena and tensors allocated.
+
+    Attributes:
+        library: The library, its functions declared.
+        descriptor: What the library says about its model.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        weights: Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+    ) -> None:
+        """Open the library and check that weights and tensors are the ones it was made for.
+
+        Raises:
+            BundleError: The library cannot be loaded, or the weights or the tensors differ.
+        """
+        self.library = load_library(library)
+        self._model = self.library.es_default_model()
+        self.descriptor: ModelDescriptor = self._model.contents
+        self._weights: Bytes = np.memmap(weights, np.uint8, mode="r")
+        self._check_weights(weights)
+        self._check_tensors(library, inputs, outputs)
+        self._arena = aligned_empty(self.descriptor.arena_bytes)
+        self._inputs = {spec.name: _aligned_array(spec) for spec in inputs}
+        self._outputs = {spec.name: _aligned_array(spec) for spec in outputs}
+        self._arguments = (
+            self._model,
+            self._weights.ctypes.data,
+            self._arena.ctypes.data,
+            _pointers(self._inputs),
+            _pointers(self._outputs),
+        )
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs for inputs of the right names, shapes and dtypes."""
+        with self._lock:
+            for name, array in self._inputs.items():
+                np.copyto(array, inputs[name])
+            self._require_ok(self.library.es_run(*self._arguments), "running the model")
+            return {name: array.copy() for name, array in self._outputs.items()}
+
+    def _check_weights(self, path: Path) -> None:
+        status = self.library.es_verify_weights(
+            self._model, self._weights.ctypes.data, self._weights.size
+        )
+        self._require_ok(status, f"opening {path}")
+
+    def _check_tensors(
+        self, path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    ) -> None:
+        code = self.descriptor
+        stated = [(spec.name, spec.size_bytes) for spec in (*inputs, *outputs)]
+        compiled = [
+            (table[index].name.decode(), table[index].bytes)
+            for table, count in ((code.inputs, code.input_count), (code.outputs, code.output_count))
+            for index in range(count)
+        ]
+        if stated != compiled:
+            raise BundleError(
+                f"opening {path}: the manifest describes tensors {stated}, the code {compiled}",
+                hint="compile the model again",
+            )
+
+    def _require_ok(self, status: int, doing: str) -> None:
+        if status:
+            raise BundleError(
+                f"{doing}: {self.library.es_status_text(status).decode()}",
+                hint="compile the model again",
+            )
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Return the library at `path`, its functions declared.
+
+    Raises:
+        BundleError: It cannot be loaded.
+    """
+    try:
+        library = ctypes.CDLL(_loader_path(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
+    except OSError as error:
+        raise BundleError(f"loading {path}: {error}", hint="compile the model again") from error
+    model, memory = ctypes.POINTER(ModelDescriptor), ctypes.c_void_p
+    tensors = ctypes.POINTER(ctypes.c_void_p)
+    library.es_default_model.argtypes, library.es_default_model.restype = [], model
+    library.es_check_weights.argtypes = [model, memory, ctypes.c_uint64]
+    library.es_verify_weights.argtypes = [model, memory, ctypes.c_uint64]
+    library.es_run.argtypes = [model, memory, memory, tensors, tensors]
+    library.es_run_steps.argtypes = [*library.es_run.argtypes, ctypes.c_int32, ctypes.c_int32]
+    library.es_status_text.argtypes, library.es_status_text.restype = (
+        [ctypes.c_int],
+        ctypes.c_char_p,
+    )
+    return library
+
+
+_loaded: dict[str, list[tuple[int, int]]] = {}
+
+
+def _loader_path(path: Path) -> str:
+    """Return a spelling of `path` that the loader has not seen with another file behind it.
+
+    The loader takes an equal path for an equal file, so a bundle that was compiled again would
+    keep running its old code; every new file behind a path is spelled with one more `/.`.
+    """
+    status = path.stat()
+    versions = _loaded.setdefault(str(path.absolute()), [])
+    if (identity := (status.st_dev, status.st_ino)) not in versions:
+        versions.append(identity)
+    return f"{path.absolute().parent}{'/.' * versions.index(identity)}/{path.name}"
+
+
+def _aligned_array(spec: TensorSpec) -> Array:
+    return aligned_empty(spec.size_bytes).view(spec.dtype).reshape(spec.shape)
+
+
+def _pointers(arrays: Mapping[str, Array]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays.values()))

@@ -1,0 +1,266 @@
+"""The plan: kernel calls in order, packed constants, and one static arena with fixed offsets.
+
+A plan is what lowering writes and code generation reads. It is checked by `verify_plan`, which
+knows nothing of how offsets were chosen: it replays the steps over a map of the arena.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+ALIGNMENT_BYTES = 64
+
+Space = Literal["arena", "weights", "input", "output"]
+
+
+def align_up(size: int, alignment: int = ALIGNMENT_BYTES) -> int:
+    """Return the smallest multiple of `alignment` that is not below `size`."""
+    return -(-size // alignment) * alignment
+
+
+class Kernel(Protocol):
+    """A kernel's specification: hashable, equal when the code is equal."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the C symbol, e.g. `f32_spmm_g4_relu`; a plan makes it unique."""
+
+    def emit(self, symbol: str) -> Any:
+        """Return the TIR PrimFunc, one pointer parameter per argument of the call."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A model input or output, in ONNX order, contiguous.
+
+    Attributes:
+        name: As in the ONNX graph.
+        shape: Static extents.
+        dtype: numpy's name, e.g. `float32`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the contiguous array."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Buffer:
+    """A piece of the arena.
+
+    Attributes:
+        name: For people.
+        size_bytes: Rounded up to the alignment by the allocator.
+        first: First step that touches it.
+        last: Last step that touches it.
+        offset_bytes: Set by the allocator; -1 before.
+    """
+
+    name: str
+    size_bytes: int
+    first: int = -1
+    last: int = -1
+    offset_bytes: int = -1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arg:
+    """One pointer argument of a kernel call.
+
+    Attributes:
+        space: Where the pointer points.
+        offset_bytes: Offset in the arena's buffer or in the weights; 0 for inputs and outputs.
+        size_bytes: Bytes the kernel may touch from there.
+        access: `r`, `w`, or `rw`.
+        buffer: The arena buffer, for space `arena`.
+        index: Position of the input or output, for those spaces.
+    """
+
+    space: Space
+    offset_bytes: int
+    size_bytes: int
+    access: Literal["r", "w", "rw"]
+    buffer: Buffer | None = None
+    index: int = -1
+
+    @property
+    def arena_offset_bytes(self) -> int:
+        """Offset from the start of the arena."""
+        assert self.buffer is not None
+        return self.buffer.offset_bytes + self.offset_bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One kernel call.
+
+    Attributes:
+        symbol: C symbol of the kernel.
+        args: Pointers in the order of the kernel's parameters.
+        layer: Index into `Plan.layers`.
+    """
+
+    symbol: str
+    args: tuple[Arg, ...]
+    layer: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator of the optimised graph, as inspect, manifest and profile name it.
+
+    Attributes:
+        name: Node name.
+        op: ONNX operator, with what was fused into it, e.g. `Conv+Relu`.
+        output_shape: Shape of its first output.
+        macs: Dense multiply-adds; 0 where that makes no sense.
+        nonzero_macs: Multiply-adds with a non-zero weight.
+        decision: Why it was compiled as it was; see `passes.select_pattern`. Always has `reason`.
+    """
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    macs: int
+    nonzero_macs: int
+    decision: dict[str, Any]
+
+
+@dataclasses.dataclass(slots=True)
+class Plan:
+    """Everything code generation and the bundle need.
+
+    Attributes:
+        name: C identifier that prefixes every symbol of the model.
+        inputs: Model inputs in order.
+        outputs: Model outputs in order.
+        kernels: symbol -> kernel.
+        steps: Kernel calls in order.
+        layers: Operators, in the order of their first step.
+        weights: Packed constants; every piece 64-byte aligned.
+        arena_bytes: Size of the arena.
+        arena_bound_bytes: Largest live set: no allocation can be smaller.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    kernels: dict[str, Kernel]
+    steps: tuple[Step, ...]
+    layers: tuple[Layer, ...]
+    weights: bytes
+    arena_bytes: int
+    arena_bound_bytes: int
+
+
+def allocate(buffers: list[Buffer]) -> tuple[int, int]:
+    """Give every buffer an offset so that buffers alive at one step never overlap.
+
+    Largest first, each at the lowest offset that is free during its lifetime.
+    Source: Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020,
+    section 5 (greedy by size for offset calculation).
+
+    Returns:
+        Bytes of the arena, and the largest live set in bytes, which bounds it from below.
+    """
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda b: (-align_up(b.size_bytes), b.first, b.name)):
+        size, offset = align_up(buffer.size_bytes), 0
+        rivals = [p for p in placed if p.first <= buffer.last and buffer.first <= p.last]
+        for rival in sorted(rivals, key=lambda b: b.offset_bytes):
+            if offset + size <= rival.offset_bytes:
+                break
+            offset = max(offset, rival.offset_bytes + align_up(rival.size_bytes))
+        buffer.offset_bytes = offset
+        placed.append(buffer)
+    arena = max((b.offset_bytes + align_up(b.size_bytes) for b in buffers), default=0)
+    return arena, _largest_live_set(buffers)
+
+
+def _largest_live_set(buffers: list[Buffer]) -> int:
+    steps = {b.first for b in buffers}
+    return max(
+        (
+            sum(align_up(b.size_bytes) for b in buffers if b.first <= step <= b.last)
+            for step in steps
+        ),
+        default=0,
+    )
+
+
+def verify_plan(plan: Plan) -> None:
+    """Check a plan by replaying it over a map of who wrote each aligned block of the arena.
+
+    A read must find every block last written by the same buffer; a write claims its blocks. So a
+    buffer whose contents were overwritten while still needed is found however offsets were chosen.
+
+    Raises:
+        ValueError: The plan is wrong; this is a bug of the compiler, not of the model.
+    """
+    owner = np.full(plan.arena_bytes // ALIGNMENT_BYTES, -1, np.int64)
+    written_outputs: set[int] = set()
+    for index, step in enumerate(plan.steps):
+        if step.symbol not in plan.kernels:
+            raise ValueError(f"step {index} calls unknown kernel {step.symbol}")
+        for arg in step.args:
+            _check_bounds(plan, index, arg)
+            if arg.space == "output" and "w" in arg.access:
+                written_outputs.add(arg.index)
+        _check_aliasing(index, step)
+        for arg in step.args:
+            if arg.space == "arena" and "r" in arg.access:
+                blocks = owner[_blocks(arg)]
+                if not np.all(blocks == id(arg.buffer)):
+                    name = arg.buffer.name if arg.buffer else "?"
+                    raise ValueError(
+                        f"step {index} ({step.symbol}) reads clobbered bytes of {name}"
+                    )
+        for arg in step.args:
+            if arg.space == "arena" and "w" in arg.access:
+                owner[_blocks(arg)] = id(arg.buffer)
+    if missing := set(range(len(plan.outputs))) - written_outputs:
+        raise ValueError(f"outputs {sorted(missing)} are never written")
+
+
+def _blocks(arg: Arg) -> slice:
+    start = arg.arena_offset_bytes
+    return slice(start // ALIGNMENT_BYTES, -(-(start + arg.size_bytes) // ALIGNMENT_BYTES))
+
+
+def _check_bounds(plan: Plan, index: int, arg: Arg) -> None:
+    if arg.space == "arena":
+        assert arg.buffer is not None
+        end, limit = arg.offset_bytes + arg.size_bytes, align_up(arg.buffer.size_bytes)
+        if arg.arena_offset_bytes + arg.size_bytes > plan.arena_bytes:
+            raise ValueError(f"step {index} leaves the arena")
+    elif arg.space == "weights":
+        end, limit = arg.offset_bytes + arg.size_bytes, len(plan.weights)
+    else:
+        tensors = plan.inputs if arg.space == "input" else plan.outputs
+        end, limit = arg.offset_bytes + arg.size_bytes, tensors[arg.index].size_bytes
+    if arg.offset_bytes < 0 or end > limit:
+        raise ValueError(f"step {index} touches {arg.space} bytes up to {end} of {limit}")
+    if arg.space in ("weights", "input") and "w" in arg.access:
+        raise ValueError(f"step {index} writes to {arg.space}")
+
+
+def _check_aliasing(index: int, step: Step) -> None:
+    """A kernel is compiled as if its pointers never alias: what it writes nobody else may touch."""
+    spans = [
+        (arg.arena_offset_bytes, arg.arena_offset_bytes + arg.size_bytes, arg.access)
+        for arg in step.args
+        if arg.space == "arena"
+    ]
+    for i, (start, end, access) in enumerate(spans):
+        for other_start, other_end, other_access in spans[i + 1 :]:
+            overlaps = start < other_end and other_start < end
+            if overlaps and ("w" in access or "w" in other_access):
+                raise ValueError(f"step {index} ({step.symbol}) has overlapping arguments")

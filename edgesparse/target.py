@@ -1,0 +1,160 @@
+"""Targets: what code is generated for, and what the cost model may assume about its cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import platform
+
+from edgesparse.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CpuModel:
+    """What the cost model may assume about a core.
+
+    Attributes:
+        name: What the figures describe.
+        fma_per_cycle: SIMD multiply-adds issued per cycle.
+        loads_per_cycle: SIMD loads issued per cycle.
+        registers: SIMD registers a kernel may hold.
+        broadcast_is_free: A multiply-add takes its scalar straight from a register lane or memory.
+        bucket_cycles: Fixed price of one bucket's loop: counter, branch, mispredicted exit.
+        l1_bytes: L1 data cache of one core, in bytes.
+        l2_line_cycles: Cycles for a 64-byte line from L2, streaming.
+        clock_ghz: Only scales predictions into microseconds; ratios do not depend on it.
+    """
+
+    name: str
+    fma_per_cycle: float
+    loads_per_cycle: float
+    registers: int
+    broadcast_is_free: bool
+    bucket_cycles: float
+    l1_bytes: int
+    l2_line_cycles: float
+    clock_ghz: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What code is generated for.
+
+    Attributes:
+        name: `host`, `arm64`, `wasm` or `wasm-relaxed`.
+        triple: LLVM target triple.
+        cpu: LLVM CPU name, or "" for the triple's baseline.
+        features: LLVM features on top of `cpu`, e.g. `+simd128`.
+        lanes: float32 lanes of one SIMD register.
+        core: What the cost model assumes.
+        required: CPU flags the code needs at run time, as the operating system spells them.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    lanes: int
+    core: CpuModel
+    required: tuple[str, ...] = ()
+
+    @property
+    def is_wasm(self) -> bool:
+        """Whether the target is WebAssembly."""
+        return self.triple.startswith("wasm32")
+
+    @property
+    def architecture(self) -> str:
+        """`x86_64`, `aarch64` or `wasm32`."""
+        return self.triple.split("-", 1)[0]
+
+
+CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 8, 64 << 10, 3, 2.4)
+V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 24 << 10, 4, 3.0)
+V8_X86_PLAIN = dataclasses.replace(V8_X86, name="v8 on x86-64, no fma", fma_per_cycle=1)
+X86_AVX512 = CpuModel("x86-64 avx-512", 2, 2, 32, True, 9, 48 << 10, 1, 3.0)
+X86_AVX2 = CpuModel("x86-64 avx2", 2, 2, 14, False, 9, 32 << 10, 2, 3.0)
+X86_SSE = CpuModel("x86-64 sse", 1, 2, 14, False, 9, 32 << 10, 3, 2.5)
+
+ARM64 = Target("arm64", "aarch64-linux-gnu", "cortex-a76", ("-fullfp16", "-dotprod"), 4, CORTEX_A76)
+WASM = Target("wasm", "wasm32-unknown-unknown", "", ("+simd128",), 4, V8_X86_PLAIN)
+WASM_RELAXED = Target(
+    "wasm-relaxed", "wasm32-unknown-unknown", "", ("+simd128", "+relaxed-simd"), 4, V8_X86
+)
+
+DESCRIPTIONS = {
+    "host": "this machine, its SIMD width detected",
+    "arm64": "Android and Linux on ARMv8.0-A with NEON",
+    "wasm": "WebAssembly with simd128: every current browser, node >= 16",
+    "wasm-relaxed": "WebAssembly with relaxed-simd (fused multiply-add): Chromium >= 114, node >= 22"
+    " (node 20 behind a flag)",
+}
+
+
+def _cpu_flags() -> frozenset[str]:
+    """CPU flags of this machine as Linux lists them; empty where it does not."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+_AVX2_FLAGS = ("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm")
+_AVX512_FLAGS = (*_AVX2_FLAGS, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+
+def host_target(machine: str | None = None, flags: frozenset[str] | None = None) -> Target:
+    """Return the target for this machine.
+
+    Args:
+        machine: Architecture as `platform.machine()` spells it; this machine's by default.
+        flags: CPU flags; this machine's by default.
+
+    Raises:
+        UsageError: The architecture is neither x86-64 nor aarch64.
+    """
+    machine = machine or platform.machine()
+    flags = _cpu_flags() if flags is None else flags
+    if machine in ("aarch64", "arm64"):
+        return dataclasses.replace(ARM64, name="host")
+    if machine not in ("x86_64", "AMD64"):
+        raise UsageError(
+            f"target host: expected x86-64 or aarch64, found {machine}",
+            hint="compile for another target, e.g. `--target wasm`",
+        )
+    triple = "x86_64-linux-gnu"
+    if flags.issuperset(_AVX512_FLAGS):
+        return Target("host", triple, "x86-64-v4", (), 16, X86_AVX512, _AVX512_FLAGS)
+    if flags.issuperset(_AVX2_FLAGS):
+        return Target("host", triple, "x86-64-v3", (), 8, X86_AVX2, _AVX2_FLAGS)
+    return Target("host", triple, "x86-64", (), 4, X86_SSE)
+
+
+def resolve_target(name: str) -> Target:
+    """Return the target called `name`.
+
+    Raises:
+        UsageError: There is no such target.
+    """
+    fixed = {target.name: target for target in (ARM64, WASM, WASM_RELAXED)}
+    if name == "host":
+        return host_target()
+    if name not in fixed:
+        raise UsageError(
+            f"unknown target {name!r}: expected one of {', '.join(DESCRIPTIONS)}",
+            hint="`edgesparse targets` lists them",
+        )
+    return fixed[name]
+
+
+def missing_cpu_flags(target_required: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the CPU flags that code needs and this machine lacks."""
+    if not target_required:
+        return ()
+    flags = _cpu_flags()
+    return tuple(flag for flag in target_required if flag not in flags)

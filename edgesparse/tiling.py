@@ -1,0 +1,200 @@
+"""Tiling: how the pixels of an output plane are covered by vectors, tiles and loops.
+
+A `Block` is a nest of loops around one tile; a tile is a tuple of vectors, each with its own offset
+into the input and the output. That is enough for flat pixels (1x1 convolutions) and for rows of an
+image (KxK windows), where input and output advance differently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+from edgesparse.plan import align_up
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """Tiles of one shape at regular distances.
+
+    Attributes:
+        vectors: (input offset, output offset) in elements of each vector of the tile.
+        loops: (count, input step, output step) of the loops around the tile, outermost first.
+        base: (input offset, output offset) of the first tile.
+    """
+
+    vectors: tuple[tuple[int, int], ...]
+    loops: tuple[tuple[int, int, int], ...]
+    base: tuple[int, int] = (0, 0)
+
+    @property
+    def tiles(self) -> int:
+        """How often the tile runs."""
+        return math.prod(count for count, _, _ in self.loops)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window over planes of one image size.
+
+    The window reads a *haloed* plane: zero padding around the image, and for strides above one the
+    rows and columns dealt out to phase planes, so that a tap reads consecutive elements whatever
+    the stride.
+
+    Attributes:
+        height: Input rows.
+        width: Input columns.
+        kernel: Window extents (rows, columns).
+        strides: Steps of the window.
+        dilations: Distance between taps.
+        pads: Zeros around the image: top, left, bottom, right.
+        lanes: Vector width; rows are padded so that whole vectors can be copied.
+    """
+
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    lanes: int = 1
+
+    @property
+    def out_height(self) -> int:
+        """Output rows."""
+        return self._extent(self.height + self.pads[0] + self.pads[2], 0)
+
+    @property
+    def out_width(self) -> int:
+        """Output columns."""
+        return self._extent(self.width + self.pads[1] + self.pads[3], 1)
+
+    def _extent(self, padded: int, axis: int) -> int:
+        reach = self.dilations[axis] * (self.kernel[axis] - 1) + 1
+        return max(0, (padded - reach) // self.strides[axis] + 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the window can read the planes as they are, without a halo."""
+        return self.strides == (1, 1) and not any(self.pads)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether output pixel i reads input pixel i and nothing else."""
+        return self.is_plain and self.kernel == (1, 1)
+
+    @property
+    def pitch(self) -> int:
+        """Elements between rows of one (phase) plane."""
+        if self.is_plain:
+            return self.width
+        widest = -(-self.width // self.strides[1])
+        copied = self.pads[1] // self.strides[1] + 1 + align_up(widest, self.lanes)
+        return max(copied, self.row_elements)
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of a row of one (phase) plane that some output may read."""
+        return -(-(self.width + self.pads[1] + self.pads[3]) // self.strides[1])
+
+    @property
+    def phase_rows(self) -> int:
+        """Rows of one (phase) plane."""
+        if self.is_plain:
+            return self.height
+        return -(-(self.height + self.pads[0] + self.pads[2]) // self.strides[0])
+
+    @property
+    def phases(self) -> tuple[tuple[int, int], ...]:
+        """The (row, column) phases that some tap reads, in the order they are stored."""
+        rows = {k * self.dilations[0] % self.strides[0] for k in range(self.kernel[0])}
+        columns = {k * self.dilations[1] % self.strides[1] for k in range(self.kernel[1])}
+        return tuple((r, c) for r in sorted(rows) for c in sorted(columns))
+
+    @property
+    def halo_stride(self) -> int:
+        """Elements of one channel's haloed planes, all phases."""
+        return align_up(len(self.phases) * self.phase_rows * self.pitch + self.lanes, self.lanes)
+
+    def phase_offset(self, phase: tuple[int, int]) -> int:
+        """Return the offset of a phase plane in its channel's haloed planes."""
+        return self.phases.index(phase) * self.phase_rows * self.pitch
+
+    def tap_offset(self, row: int, column: int) -> int:
+        """Return what output pixel (0, 0) adds to its offset to read tap (row, column)."""
+        y, x = row * self.dilations[0], column * self.dilations[1]
+        phase = self.phase_offset((y % self.strides[0], x % self.strides[1]))
+        return phase + y // self.strides[0] * self.pitch + x // self.strides[1]
+
+
+def flat_blocks(pixels: int, lanes: int, tile_vectors: int) -> tuple[Block, ...]:
+    """Cover contiguous pixels with tiles of at most `tile_vectors` vectors, as even as can be."""
+    total = -(-pixels // lanes)
+    tiles = -(-total // tile_vectors)
+    small, larger = divmod(total, tiles)
+    blocks, start = [], 0
+    for count, size in ((larger, small + 1), (tiles - larger, small)):
+        if count:
+            vectors = tuple((v * lanes, v * lanes) for v in range(size))
+            step = size * lanes
+            blocks.append(Block(vectors, ((count, step, step),), (start, start)))
+            start += count * step
+    return tuple(blocks)
+
+
+def row_starts(width: int, lanes: int) -> tuple[int, ...]:
+    """Return where the vectors of one row start: the last one overlaps rather than overshoots.
+
+    A row narrower than a vector overshoots; the next row overwrites what it left.
+    """
+    regular = [start for start in range(0, width, lanes) if start + lanes <= width]
+    if not regular:
+        return (0,)
+    return tuple(regular if width % lanes == 0 else [*regular, width - lanes])
+
+
+def window_blocks(
+    window: Window, lanes: int, tile_vectors: int, images: int = 1
+) -> tuple[Block, ...]:
+    """Cover the output rows of a window; offsets are into (haloed input, compact output)."""
+    starts = row_starts(window.out_width, lanes)
+    image_loop = (
+        images,
+        window.phase_rows * window.pitch if window.is_plain else window.halo_stride,
+        window.out_height * window.out_width,
+    )
+    if len(starts) > tile_vectors:
+        pieces = _even_pieces(starts, -(-len(starts) // tile_vectors))
+        rows = 1
+    else:
+        pieces = [starts]
+        rows = max(1, min(tile_vectors // len(starts), window.out_height))
+    if images > 1 and window.out_width < lanes:
+        # Rows overshoot here, so the rows of one image must all come before the next image's.
+        rows = max(r for r in range(1, rows + 1) if window.out_height % r == 0)
+    blocks = []
+    for piece in pieces:
+        for count, first, height in _row_tiles(window.out_height, rows):
+            vectors = tuple(
+                (r * window.pitch + x, r * window.out_width + x)
+                for r in range(height)
+                for x in piece
+            )
+            loops = (image_loop, (count, height * window.pitch, height * window.out_width))
+            base = (first * window.pitch, first * window.out_width)
+            blocks.append(Block(vectors, loops, base))
+    return tuple(blocks)
+
+
+def _even_pieces(items: tuple[int, ...], pieces: int) -> list[tuple[int, ...]]:
+    """Cut `items` into runs whose lengths differ by at most one."""
+    bounds = [len(items) * i // pieces for i in range(pieces + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def _row_tiles(height: int, rows: int) -> list[tuple[int, int, int]]:
+    """(count, first row, rows) of the tiles that cover `height` rows, ascending."""
+    whole, rest = divmod(height, rows)
+    tiles = [(whole, 0, rows)] if whole else []
+    return [*tiles, (1, whole * rows, rest)] if rest else tiles

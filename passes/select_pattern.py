@@ -1,0 +1,187 @@
+"""Choose group, pattern set and tile of every linear operator from the cost model.
+
+Every candidate is lossless: the pattern set either holds every mask that occurs, or the full mask,
+under which rarer masks are stored with explicit zeros. The choice, its reason and the runner-up are
+written to the node as JSON; lowering obeys it and the report shows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgesparse import cost, kernels_arm, kernels_wasm
+from edgesparse.formats import all_patterns, full_pattern
+from edgesparse.geometry import Operator, matrix_of, operator_of
+from edgesparse.target import Target
+
+DECISION_KEY = "edgesparse.decision"
+LINEAR_OPS = ("Conv", "Linear")
+GROUPS = (1, 2, 4, 8)
+X86_TILES = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
+# More bucket loops than this cost more code and mispredictions than the cost model sees.
+MAX_PATTERNS = 24
+DEPTHWISE_TILE = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to compile a linear operator.
+
+    Attributes:
+        group: Rows of a group.
+        patterns: Pattern set.
+        tile_vectors: Vectors of a tile.
+        cycles: Predicted.
+        label: For people.
+    """
+
+    group: int
+    patterns: tuple[int, ...]
+    tile_vectors: int
+    cycles: float
+    label: str
+
+
+class SelectPatternPass(ir.passes.InPlacePass):
+    """Write `edgesparse.decision` on every linear operator."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Decide for every linear operator that has no decision yet."""
+        modified = False
+        for node in model.graph:
+            if node.domain != "edgesparse" or node.op_type not in LINEAR_OPS:
+                continue
+            if DECISION_KEY in node.metadata_props:
+                continue
+            node.metadata_props[DECISION_KEY] = json.dumps(decide(node, self.target))
+            modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def decide(node: ir.Node, target: Target) -> dict[str, Any]:
+    """Return the decision for one canonical Conv or Linear node."""
+    operator = operator_of(node, target.lanes)
+    facts = {
+        "weight_shape": list(node.inputs[1].shape.numpy()),  # type: ignore[union-attr]
+        "zeros": float(node.metadata_props.get("edgesparse.zeros", "0")),
+        "structure": node.metadata_props.get("edgesparse.structure"),
+        "kernel": operator.kind,
+    }
+    if operator.kind == "depthwise":
+        return {**facts, **_depthwise_decision(operator, target)}
+    weight = matrix_of(node)
+    ranked = sorted(_candidates(operator, weight, target), key=lambda c: c.cycles)
+    dense = min(_candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
+    return {**facts, **_explain(ranked, dense, operator, target)}
+
+
+def _dense_form(operator: Operator) -> npt.NDArray[np.float32]:
+    """The operator's matrix with no zeros but those between convolution groups."""
+    block = np.ones(
+        (operator.rows // operator.groups, operator.cols // operator.groups), np.float32
+    )
+    return np.kron(np.eye(operator.groups, dtype=np.float32), block)
+
+
+def _candidates(
+    operator: Operator, weight: npt.NDArray[np.float32], target: Target
+) -> Iterator[Candidate]:
+    if operator.kind == "gemv":
+        yield from _gemv_candidates(weight, target)
+        return
+    for group in GROUPS:
+        if group > 1 and group > operator.rows:
+            continue
+        for label, patterns in _pattern_sets(weight, group):
+            work = cost.work_of(weight, group, patterns)
+            for vectors in _tiles(target)[group]:
+                if not cost.fits_registers(group, vectors, target.core) and (group, vectors) != (
+                    1,
+                    1,
+                ):
+                    continue
+                lanes = operator.out_layout.lanes
+                cycles = cost.spmm_cycles(work, operator.blocks(vectors), lanes, target.core)
+                tile = f"{group}x{vectors * lanes}"
+                yield Candidate(group, patterns, vectors, cycles, f"{tile}, {label}")
+
+
+def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
+    """Return group -> vectors of a tile worth trying."""
+    tables = {"aarch64": kernels_arm.TILES, "wasm32": kernels_wasm.TILES}
+    return tables.get(target.architecture, X86_TILES)
+
+
+def _pattern_sets(
+    weight: npt.NDArray[np.float32], group: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Lossless pattern sets: the masks that occur (when few), and the full mask alone."""
+    occurring = tuple(m for m, n in cost.work_of(weight, group).steps.items() if n)
+    full = full_pattern(group)
+    if occurring and occurring != full and len(occurring) <= MAX_PATTERNS:
+        label = "all patterns" if occurring == all_patterns(group) else f"{len(occurring)} patterns"
+        yield label, occurring
+    yield "unstructured" if group == 1 else "full pattern", full
+
+
+def _gemv_candidates(weight: npt.NDArray[np.float32], target: Target) -> Iterator[Candidate]:
+    for lanes in (4, 8, 16):
+        if lanes > target.lanes:
+            continue
+        stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
+        cycles = cost.gemv_cycles(stored, lanes, target.core)
+        yield Candidate(lanes, full_pattern(lanes), 1, cycles, f"{lanes} rows a vector")
+
+
+def _explain(
+    ranked: list[Candidate], dense: Candidate, operator: Operator, target: Target
+) -> dict[str, Any]:
+    best = ranked[0]
+    rival = next((c for c in ranked if (c.group, c.patterns) != (best.group, best.patterns)), None)
+    best_us, dense_us = (cost.microseconds(c.cycles, target.core) for c in (best, dense))
+    rival_us = cost.microseconds(rival.cycles, target.core) if rival else None
+    runner_up = f"{rival.label}: {rival_us:.1f} us" if rival else None
+    speedup = dense_us / best_us if best_us else 1.0
+    reason = f"predicted {best_us:.1f} us; dense would take {dense_us:.1f} us ({speedup:.2f}x)"
+    if runner_up:
+        reason += f"; next best {runner_up}"
+    return {
+        "format": best.label,
+        "group": best.group,
+        "patterns": list(best.patterns),
+        "tile": best.tile_vectors,
+        "predicted_us": best_us,
+        "predicted_dense_us": dense_us,
+        "speedup": speedup,
+        "runner_up": runner_up,
+        "reason": reason,
+    }
+
+
+def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
+    vectors = sum(b.tiles * len(b.vectors) for b in operator.blocks(DEPTHWISE_TILE))
+    taps = operator.window.kernel[0] * operator.window.kernel[1]
+    cycles = cost.depthwise_cycles(taps, vectors * operator.images, operator.rows, target.core)
+    predicted = cost.microseconds(cycles, target.core)
+    return {
+        "format": "depthwise",
+        "group": 1,
+        "patterns": [],
+        "tile": DEPTHWISE_TILE,
+        "predicted_us": predicted,
+        "predicted_dense_us": predicted,
+        "speedup": 1.0,
+        "runner_up": None,
+        "reason": f"depthwise: {taps} taps a channel, computed dense; predicted {predicted:.1f} us",
+    }

@@ -1,0 +1,124 @@
+/** Element type of a tensor, as numpy names it. */
+export type DType =
+  | "float32"
+  | "float64"
+  | "float16"
+  | "bool"
+  | "int8"
+  | "uint8"
+  | "int16"
+  | "uint16"
+  | "int32"
+  | "uint32"
+  | "int64"
+  | "uint64";
+
+/** What holds the elements: float16 as its bits in a Uint16Array, bool as 0 and 1 in a Uint8Array. */
+export type TensorData =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** An input or output: contiguous, row-major. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
+/** Why a layer was compiled as it was. */
+export interface Decision {
+  readonly reason: string;
+  /** Fraction of zero weights. */
+  readonly zeros?: number;
+  /** Rows of one group of the sparse format. */
+  readonly group?: number;
+  readonly [key: string]: unknown;
+}
+
+/** An operator of the compiled model. */
+export interface Layer {
+  readonly name: string;
+  readonly op: string;
+  readonly output_shape: readonly number[];
+  readonly macs: number;
+  readonly nonzero_macs: number;
+  readonly decision: Decision;
+  /** First and last (exclusive) step. */
+  readonly steps: readonly [number, number];
+}
+
+/** The contents of manifest.json, schema 1. */
+export interface Manifest {
+  readonly schema: 1;
+  readonly edgesparse: string;
+  readonly name: string;
+  readonly model_sha256: string;
+  readonly target: {
+    readonly name: string;
+    readonly triple: string;
+    readonly cpu: string;
+    readonly features: readonly string[];
+    readonly lanes: number;
+    readonly required: readonly string[];
+  };
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  readonly arena_bytes: number;
+  readonly arena_bound_bytes: number;
+  readonly weights_bytes: number;
+  readonly weights_sha256: string;
+  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+  readonly layers: readonly Layer[];
+}
+
+/** The contents of a bundle, for programs that load them by themselves. */
+export interface BundleContents {
+  readonly wasm: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
+  readonly weights: ArrayBuffer | ArrayBufferView;
+  readonly manifest: Manifest;
+}
+
+/** What every failure of this module is. */
+export class ModelError extends Error {
+  readonly name: "ModelError";
+  readonly code: "bundle" | "weights" | "simd" | "input" | "memory" | "closed" | "model";
+  private constructor();
+}
+
+/** A loaded model, with its weights, its arena and its tensors in its own memory. */
+export class Session {
+  /** Loads a bundle from its folder (by default the folder of this module) or from its contents. */
+  static load(source?: string | URL | BundleContents): Promise<Session>;
+  private constructor();
+
+  /** Name of the model. */
+  readonly name: string;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** How every layer was compiled and why, in order. */
+  readonly decisions: readonly Layer[];
+  readonly manifest: Manifest;
+  /** Number of steps of one run. */
+  readonly stepCount: number;
+
+  /** Returns a zeroed typed array of the right type and length for every input. */
+  createInputs(): Record<string, TensorData>;
+  /** Runs the model once; rejects with a `ModelError` on wrong names, lengths or types, and after `close`. */
+  run(inputs: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>>;
+  /** Copies every input into the model's memory, where it stays for any number of `runSteps`. */
+  setInputs(inputs: Readonly<Record<string, TensorData>>): void;
+  /** Runs steps first <= step < last, all by default, on the inputs that were set. */
+  runSteps(first?: number, last?: number): void;
+  /** Returns a copy of every output. */
+  getOutputs(): Record<string, TensorData>;
+  /** Frees the memory. */
+  close(): void;
+}

@@ -1,0 +1,59 @@
+"""Marks, golden files, and one thread a worker for the whole suite."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+# pytest-xdist uses every core already; set before anything loads a BLAS or an OpenMP runtime.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+Golden = Callable[[str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files instead of comparing"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare text with tests/golden/<name>, or write it under --update-golden."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+        assert text == expected, f"{name} has changed; if it should, use --update-golden"
+
+    return compare
+
+
+def _why_missing(isa: str) -> str | None:
+    if isa == "neon":
+        emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+        native = platform.machine() in ("aarch64", "arm64")
+        return None if native or emulator else "qemu-aarch64 is not installed"
+    if isa == "wasm":
+        return None if shutil.which("node") else "node is not installed"
+    return f"isa({isa!r}): expected neon or wasm"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("isa"):
+            for isa in mark.args:
+                if reason := _why_missing(isa):
+                    item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
+from edgesparse.harness.profile import profile_layers
+
+
+class ScriptedSession:
+    """A session whose times come from a function of how many inferences it has run."""
+
+    def __init__(self, name: str, log: list[str], ms: Any = 1.0, resolution_ns: int = 1) -> None:
+        self.name, self.log, self.ms, self.ran = name, log, ms, 0
+        self.batches: set[int] = set()
+        self.ready: dict[str, Any] = {"timer_resolution_ns": resolution_ns}
+
+    def bench(self, count: int, batch: int = 1) -> list[float]:
+        self.log.append(self.name)
+        self.batches.add(batch)
+        times = []
+        for _ in range(count):
+            times.append(self.ms(self.ran) if callable(self.ms) else self.ms)
+            self.ran += batch
+        return times
+
+    def profile(self, count: int) -> list[list[float]]:
+        return [[0.001, 0.002, 0.005]] * count
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def load(self, inputs: Mapping[str, np.ndarray]) -> None:
+        raise NotImplementedError
+
+    def pin(self, cpu: int) -> None:
+        self.log.append(f"{self.name}@{cpu}")
+
+    def close(self) -> None:
+        pass
+
+
+def test_sessions_take_turns() -> None:
+    log: list[str] = []
+    sessions = [ScriptedSession("A", log, 20.0), ScriptedSession("B", log, 20.0)]
+    bench_sessions(sessions, Limits(runs=4, warmup=1))
+    assert "".join(log) == "AB" + "AB" + "ABAB" * 2
+
+
+def test_every_session_has_the_runs_asked_for() -> None:
+    log: list[str] = []
+    sessions = [ScriptedSession("A", log, 0.01), ScriptedSession("B", log, 3.0)]
+    timings = bench_sessions(sessions, Limits(runs=23, warmup=2))
+    assert [len(timing.samples_ms) for timing in timings] == [23, 23]
+    assert [timing.summary.median_ms for timing in timings] == [0.01, 3.0]
+
+
+def test_the_first_run_is_apart() -> None:
+    session = ScriptedSession("A", [], lambda ran: 100.0 if ran == 0 else 1.0)
+    (timing,) = bench_sessions([session], Limits(runs=5, warmup=1))
+    assert timing.first_ms == 100.0
+    assert timing.samples_ms == [1.0] * 5
+
+
+def test_a_turn_settles_before_it_counts() -> None:
+    """The first run of a turn, for which others emptied the caches, must not be counted."""
+    calls: list[int] = []
+
+    class Cold(ScriptedSession):
+        def bench(self, count: int, batch: int = 1) -> list[float]:
+            calls.append(count)
+            return [9.0] + [2.0] * (count - 1)
+
+    (timing,) = bench_sessions([Cold("A", [])], Limits(runs=8, warmup=2))
+    assert timing.samples_ms == [2.0] * 8
+
+
+def test_warm_up_lasts_until_the_time_is_stable() -> None:
+    session = ScriptedSession("A", [], lambda ran: 5.0 if ran < 80 else 1.0)
+    (timing,) = bench_sessions([session], Limits(runs=5))
+    assert timing.samples_ms == [1.0] * 5
+    assert timing.warmup_runs >= 80
+
+
+def test_short_inferences_are_batched() -> None:
+    """30 ns resolution and 1 us: 50 resolutions are 1.5 us, so two inferences a sample."""
+    session = ScriptedSession("A", [], 0.001, resolution_ns=30)
+    (timing,) = bench_sessions([session], Limits(runs=5, warmup=1))
+    assert timing.batch == 2
+    assert session.batches == {1, 2}
+
+
+def test_seconds_limit_the_measuring() -> None:
+    (timing,) = bench_sessions([ScriptedSession("A", [])], Limits(seconds=0.001, warmup=1))
+    assert len(timing.samples_ms) >= 5
+
+
+def test_pinning_gives_this_process_its_cpus_back() -> None:
+    log: list[str] = []
+    cpu = choose_cpu()
+    if cpu is None:
+        pytest.skip("this system cannot pin")
+    allowed = os.sched_getaffinity(0)
+    assert cpu in allowed
+    with pinned([ScriptedSession("A", log)], cpu):
+        os.sched_setaffinity(0, {cpu})
+    assert os.sched_getaffinity(0) == allowed
+    assert log == [f"A@{cpu}"]
+
+
+def test_profile_gathers_steps_into_layers() -> None:
+    layers = [
+        {"name": "conv", "op": "Conv", "steps": [0, 2], "nonzero_macs": 3000},
+        {"name": "relu", "op": "Relu", "steps": [2, 3], "nonzero_macs": 0},
+    ]
+    conv, relu = profile_layers(ScriptedSession("A", []), layers, runs=4)
+    assert (conv.median_us, relu.median_us) == (pytest.approx(3.0), pytest.approx(5.0))
+    assert (conv.share, relu.share) == (pytest.approx(0.375), pytest.approx(0.625))
+    assert conv.useful_gflops == pytest.approx(2 * 3000 / 3e-6 / 1e9)
+    assert relu.useful_gflops is None

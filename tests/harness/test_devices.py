@@ -1,0 +1,116 @@
+import pathlib
+
+import pytest
+from fake_bundle import write_fake_bundle
+
+from edgesparse.cli.options import DEVICE_NAMES, TARGET_NAMES
+from edgesparse.errors import BundleError, DeviceError, UsageError
+from edgesparse.harness import devices
+from edgesparse.harness.devices import (
+    DEVICES,
+    machine_architecture,
+    open_session,
+    refuse_emulated,
+    relaxed_simd_flags,
+    resolve_device,
+)
+from edgesparse.harness.measure import measure
+from edgesparse.target import DESCRIPTIONS
+
+WASM = "wasm32-unknown-unknown"
+OTHER = "aarch64-linux-gnu" if machine_architecture() == "x86_64" else "x86_64-linux-gnu"
+
+
+def test_the_command_line_spells_the_same_names() -> None:
+    assert tuple(DEVICES) == DEVICE_NAMES
+    assert tuple(DESCRIPTIONS) == TARGET_NAMES
+
+
+def test_a_host_bundle_runs_on_the_host(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    device = resolve_device(None, bundle)
+    assert device.name == "host"
+    with open_session(device, bundle) as session:
+        assert session.ready["step_count"] == 3
+
+
+@pytest.mark.parametrize("name", ["node", "host"])
+def test_a_device_refuses_another_architecture(tmp_path: pathlib.Path, name: str) -> None:
+    triple = WASM if name == "host" else None
+    bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=triple)
+    with pytest.raises(UsageError, match=f"device {name} cannot run a bundle for target wasm"):
+        resolve_device(name, bundle)
+
+
+def test_the_hint_names_a_device_that_fits(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
+    with pytest.raises(UsageError) as caught:
+        resolve_device("qemu", bundle)
+    assert caught.value.hint == "use `--device node`"
+
+
+def test_an_architecture_nothing_runs(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", triple="riscv64-linux-gnu")
+    with pytest.raises(UsageError, match="no device here runs riscv64 code"):
+        resolve_device(None, bundle)
+
+
+@pytest.mark.parametrize(
+    ("triple", "tool", "hint"),
+    [(WASM, "node", "apt-get install nodejs"), (OTHER, "qemu-aarch64", "apt-get install qemu")],
+)
+def test_a_missing_tool_has_a_hint(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, triple: str, tool: str, hint: str
+) -> None:
+    if triple.startswith("x86_64"):
+        pytest.skip("no emulator of x86-64 is offered")
+    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    bundle = write_fake_bundle(tmp_path / "b", triple=triple)
+    with pytest.raises(DeviceError, match=f"{tool} is not installed") as caught:
+        resolve_device(None, bundle)
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_cpu_without_the_features(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", required=("avx9000",))
+    with pytest.raises(DeviceError, match="this machine lacks: avx9000"):
+        open_session(DEVICES["host"], bundle)
+
+
+def test_a_runner_that_lost_its_mode(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    (tmp_path / "b" / "runner").chmod(0o644)
+    with pytest.raises(BundleError, match="is not executable") as caught:
+        open_session(DEVICES["host"], bundle)
+    assert "chmod +x" in caught.value.hint
+
+
+def test_a_bundle_without_a_runner(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    (tmp_path / "b" / "runner").unlink()
+    with pytest.raises(BundleError, match="holds no runner"):
+        open_session(DEVICES["host"], bundle)
+
+
+def test_no_latency_is_measured_on_an_emulator(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", triple="aarch64-linux-gnu")
+    with pytest.raises(DeviceError, match="an emulated time is no latency"):
+        refuse_emulated(DEVICES["qemu"])
+    with pytest.raises(DeviceError, match="an emulated time is no latency"):
+        measure([("b", bundle)], DEVICES["qemu"])
+
+
+@pytest.mark.isa("wasm")
+def test_relaxed_simd_flags_are_found_by_trying() -> None:
+    relaxed_simd_flags.cache_clear()
+    flags = relaxed_simd_flags()
+    assert devices._node_validates(devices._RELAXED_SIMD_MODULE, flags)
+    assert not devices._node_validates(devices._RELAXED_SIMD_MODULE[:-1], flags)
+
+
+def test_a_node_without_relaxed_simd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_node_validates", lambda module, flags: False)
+    relaxed_simd_flags.cache_clear()
+    with pytest.raises(DeviceError, match="no relaxed SIMD") as caught:
+        relaxed_simd_flags()
+    assert "--target wasm" in caught.value.hint

@@ -1,0 +1,108 @@
+"""Blocks cover every output pixel, and windows read what a convolution reads."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from edgesparse.layout import Layout
+from edgesparse.tiling import Window, flat_blocks, row_starts, window_blocks
+
+
+def offsets(block, base):
+    """All (input, output) offsets of a block's vectors, in the order the kernel visits them."""
+    for indices in itertools.product(*(range(count) for count, _, _ in block.loops)):
+        read, write = base
+        for i, (_, step_in, step_out) in zip(indices, block.loops, strict=True):
+            read, write = read + i * step_in, write + i * step_out
+        for vector_in, vector_out in block.vectors:
+            yield read + vector_in, write + vector_out
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("pixels", [1, 3, 4, 15, 16, 17, 49, 196, 208])
+@pytest.mark.parametrize("tile", [1, 3, 4, 6])
+def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile):
+    seen = np.zeros(-(-pixels // lanes) * lanes, int)
+    for block in flat_blocks(pixels, lanes, tile):
+        assert len(block.vectors) <= tile
+        for read, write in offsets(block, block.base):
+            assert read == write
+            seen[write : write + lanes] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (1, 5), (5, 1), (13, 14), (9, 33), (4, 80)])
+@pytest.mark.parametrize("tile", [1, 4, 6])
+def test_window_blocks_leave_every_pixel_with_its_own_value(height, width, lanes, images, tile):
+    """Replays the stores in order: overshoot may only hit what is written again later."""
+    window = Window(height, width, (3, 3), pads=(1, 1, 1, 1), lanes=lanes)
+    shape = (images, 1, window.out_height, window.out_width)
+    layout = Layout.planes(shape, 1, lanes)
+    owner = np.full(layout.elements + lanes, -1)
+    for block in window_blocks(window, layout.lanes, tile, images):
+        for read, write in offsets(block, block.base):
+            owner[write : write + layout.lanes] = read + np.arange(layout.lanes)
+    expected = [
+        n * window.halo_stride + y * window.pitch + x
+        for n in range(images)
+        for y in range(height)
+        for x in range(width)
+    ]
+    np.testing.assert_array_equal(owner[: len(expected)], expected)
+    assert (owner[layout.elements :] == -1).all()
+
+
+def test_the_last_vector_of_a_row_overlaps_rather_than_overshoots():
+    assert row_starts(56, 16) == (0, 16, 32, 40)
+    assert row_starts(32, 16) == (0, 16)
+    assert row_starts(7, 16) == (0,)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 2, 1, 3)])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5)])
+def test_tap_offsets_find_the_padded_pixels(stride, dilation, pads, kernel):
+    window = Window(11, 13, kernel, (stride, stride), (dilation, dilation), pads, lanes=4)
+    image = np.arange(1, 11 * 13 + 1, dtype=float).reshape(11, 13)
+    padded = np.pad(image, ((pads[0], pads[2]), (pads[1], pads[3])))
+    halo = haloed(window, image)
+    for ky, kx in itertools.product(range(kernel[0]), range(kernel[1])):
+        for y, x in itertools.product(range(window.out_height), range(window.out_width)):
+            expected = padded[y * stride + ky * dilation, x * stride + kx * dilation]
+            found = halo[window.tap_offset(ky, kx) + y * window.pitch + x]
+            assert found == expected
+
+
+def haloed(window, image):
+    """The haloed planes by definition: phase (r, c) holds padded[r::stride, c::stride]."""
+    if window.is_plain:
+        return image.reshape(-1)
+    top, left, bottom, right = window.pads
+    padded = np.pad(image, ((top, bottom), (left, right)))
+    out = np.zeros(window.halo_stride)
+    for phase in window.phases:
+        part = padded[phase[0] :: window.strides[0], phase[1] :: window.strides[1]]
+        for row, values in enumerate(part):
+            start = window.phase_offset(phase) + row * window.pitch
+            out[start : start + len(values)] = values
+    return out
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("shape", [(1, 3, 7, 7), (2, 3, 5, 9), (1, 8, 1, 1), (1, 2, 14, 14)])
+def test_planes_have_room_for_a_vector_in_their_last_row(shape, lanes):
+    layout = Layout.planes(shape, 1, lanes)
+    last_row = shape[0] * shape[2] * shape[3] - shape[3]
+    assert layout.plane_stride >= last_row + layout.lanes or shape[3] >= layout.lanes
+    assert layout.plane_stride % layout.lanes == 0
+
+
+def test_planes_of_whole_vectors_are_flat():
+    assert Layout.planes((1, 8, 4, 16), 1, 16).is_flat
+    assert not Layout.planes((1, 8, 7, 7), 1, 16).is_flat
+    assert Layout.planes((1, 8, 1, 1), 1, 16).is_flat
+    assert not Layout.planes((1, 5, 8), -1, 4).is_flat

@@ -1,0 +1,148 @@
+"""Elementary functions over their whole range, against numpy in double precision."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from kernel_runner import TARGETS, assembly, nan, run_kernel
+
+from edgesparse.kernels.elementwise import Binary, Unary
+
+LANES = {"host": 8, "arm64": 4, "wasm": 4}
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1e-38, 3.4e38, -3.4e38, 1.0, -1.0]
+
+
+def evaluate(op: str, x: np.ndarray, target: str = "host") -> np.ndarray:
+    kernel = Unary(op, x.size, LANES[target])
+    y = run_kernel(kernel, x, nan(x.size), target=target)[1]
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return y.astype(np.float64)
+
+
+def everywhere(count: int = 200_000) -> np.ndarray:
+    """Return float32 of every exponent and sign, and the special ones."""
+    bits = np.linspace(0, 2**32 - 1, count).astype(np.uint32)
+    return np.concatenate([bits.view(np.float32), np.array(SPECIAL, np.float32)])
+
+
+def near(low: float, high: float, count: int = 100_001) -> np.ndarray:
+    return np.linspace(low, high, count, dtype=np.float32)
+
+
+def exact(name: str, x: np.ndarray) -> np.ndarray:
+    functions = {
+        "Exp": np.exp,
+        "Log": np.log,
+        "Tanh": np.tanh,
+        "Erf": np.vectorize(math.erf),
+        "Sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "Sin": np.sin,
+        "Cos": np.cos,
+    }
+    with np.errstate(all="ignore"):
+        return functions[name](x.astype(np.float64))
+
+
+def assert_relative(got: np.ndarray, want: np.ndarray, bound: float) -> None:
+    """Compare as float32 can: NaN with NaN, overflow with inf, denormals by their spacing."""
+    with np.errstate(all="ignore"):
+        rounded = want.astype(np.float32).astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(rounded))
+    infinite = np.isinf(rounded) | np.isinf(got)
+    big = np.abs(want[infinite]) > 3.4028e38
+    assert np.all(big & (np.sign(got[infinite]) == np.sign(want[infinite])))
+    finite = ~np.isnan(rounded) & ~infinite
+    error = np.abs(got[finite] - want[finite])
+    allowed = bound * np.abs(want[finite]) + 1.5e-45
+    worst = np.argmax(error / allowed)
+    assert np.all(error <= allowed), (got[finite][worst], want[finite][worst])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_exp(target):
+    for x in (everywhere(), near(-110, 95), near(-1, 1)):
+        assert_relative(evaluate("Exp", x, target), exact("Exp", x), 3e-7)
+
+
+def test_sigmoid_is_accurate_relatively_until_it_vanishes():
+    x = near(-87, 100)
+    assert_relative(evaluate("Sigmoid", x), exact("Sigmoid", x), 4e-7)
+    assert np.all(np.abs(evaluate("Sigmoid", near(-110, -87))) < 1.7e-38)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_log(target):
+    for x in (everywhere(), near(0.5, 2), near(1e-40, 1e-38)):
+        assert_relative(evaluate("Log", x, target), exact("Log", x), 2e-7)
+
+
+@pytest.mark.parametrize("name", ["Tanh", "Erf", "Sigmoid"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_saturating_functions(name, target):
+    for x in (everywhere(), near(-12, 12), near(-0.1, 0.1)):
+        got, want = evaluate(name, x, target), exact(name, x)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        assert np.nanmax(np.abs(got - want)) <= 5e-7
+        assert np.nanmax(np.abs(got)) <= 1
+
+
+@pytest.mark.parametrize("name", ["Sin", "Cos"])
+def test_waves(name):
+    for x in (near(-8192, 8192), near(-4, 4), np.array(SPECIAL[4:8], np.float32)):
+        got, want = evaluate(name, x), exact(name, x)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        assert np.nanmax(np.abs(got - want)) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["Floor", "Ceil", "Round"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_rounding_is_exact(name, target):
+    x = np.concatenate([everywhere(20_000), near(-5, 5, 1001), near(-1e7, 1e7, 1001)])
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        want = {"Floor": np.floor, "Ceil": np.ceil, "Round": np.round}[name](x)
+    got = evaluate(name, x, target)
+    np.testing.assert_array_equal(got, want)
+    kept = ~np.isnan(want)
+    np.testing.assert_array_equal(np.signbit(got[kept]), np.signbit(want[kept]))
+
+
+def test_pow_has_the_signs_and_special_cases_of_c():
+    values = np.array([*SPECIAL, 2.0, -2.0, 0.5, -3.0, 7.25, -0.1], np.float32)
+    x, y = (side.ravel() for side in np.meshgrid(values, np.append(values, [3.0, 2.5])))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    got = run_kernel(Binary("Pow", (x.size,), (1,), (1,), (1,), 8), x, y, nan(x.size))[2]
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.float64), y.astype(np.float64))
+        scale = 1 + np.nan_to_num(np.abs(y * np.log(np.abs(x))), nan=0, posinf=0)
+        ones = (np.isnan(y) & (x == 1)) | (np.isnan(y) & np.isnan(x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        want = want.astype(np.float32)
+        close = np.isclose(got, want, 3e-7 * scale, 1e-44, equal_nan=True)
+    bad = np.flatnonzero(~(close | ones))
+    assert not len(bad), [(x[i], y[i], got[i], want[i]) for i in bad[:9]]
+
+
+@pytest.mark.parametrize("op", ["Softplus", "Mish", "Silu", "Gelu", "GeluTanh", "Elu"])
+def test_composed_activations(op):
+    x = near(-30, 30)
+    v = x.astype(np.float64)
+    softplus = np.logaddexp(0, v)
+    want = {
+        "Softplus": softplus,
+        "Mish": v * np.tanh(softplus),
+        "Silu": v / (1 + np.exp(-v)),
+        "Gelu": 0.5 * v * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
+        "GeluTanh": 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+        "Elu": np.where(v < 0, 1.5 * np.expm1(v), v),
+    }[op]
+    y = run_kernel(Unary(op, x.size, 8, 1.5), x, nan(x.size))[1]
+    np.testing.assert_allclose(y, want, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("target", "instruction"), [("host", "vmulps"), ("wasm", "f32x4.mul")])
+def test_exp_is_vectorised(target, instruction):
+    text = assembly(Unary("Exp", 64, 8 if target == "host" else 4), target)
+    assert instruction in text
+    assert "expf" not in text

@@ -1,0 +1,58 @@
+"""The machine code of the SpMM family: vector multiply-adds, and nothing vector-wide on the stack."""
+
+import re
+
+import pytest
+
+from edgesparse import codegen, cost, formats, tiling
+from edgesparse.kernels.spmm import Spmm
+from edgesparse.target import host_target, resolve_target
+
+AVX2 = frozenset(["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"])
+AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+TARGETS = {
+    "arm64": (resolve_target("arm64"), r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])", r"\bq\d+,.*\[sp"),
+    "avx512": (host_target("x86_64", AVX512), r"vfmadd\w+ps\t.*%zmm", r"\(%[re][sb]p\).*%[xyz]mm|%[xyz]mm.*\(%[re][sb]p\)"),
+    "avx2": (host_target("x86_64", AVX2), r"vfmadd\w+ps\t.*%ymm", r"\(%[re][sb]p\).*%[xyz]mm|%[xyz]mm.*\(%[re][sb]p\)"),
+}  # fmt: skip
+
+
+def assembly(kernel, target):
+    module = codegen.build_module({"kernel": kernel.emit("kernel")}, target)
+    text = module.inspect_source("s")
+    return text[text.index("\nkernel:") : text.index(".Lfunc_end0")]
+
+
+def spmm(group, vectors, patterns, lanes):
+    pixels = 8 * vectors * lanes
+    return Spmm(64, group, patterns, lanes, tiling.flat_blocks(pixels, lanes, vectors), pixels)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("group", [1, 2, 4, 8])
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5, 6, 8, 12])
+def test_no_spill_and_only_fused_multiply_adds(name, group, vectors):
+    target, multiply_add, spill = TARGETS[name]
+    if not cost.fits_registers(group, vectors, target.core):
+        pytest.skip("the cost model does not offer this tile for this target")
+    patterns = formats.full_pattern(group) if group == 8 else formats.all_patterns(group)
+    code = assembly(spmm(group, vectors, patterns, target.lanes), target)
+    assert len(re.findall(multiply_add, code)) >= vectors * sum(p.bit_count() for p in patterns)
+    assert re.findall(spill, code) == []
+    assert not re.search(r"\n\t(call\w*|bl)\t", code)
+
+
+def test_a_tile_that_does_not_fit_would_be_noticed():
+    target, _, spill = TARGETS["avx512"]
+    code = assembly(spmm(8, 4, formats.full_pattern(8), target.lanes), target)
+    assert re.search(spill, code)
+
+
+@pytest.mark.parametrize(("name", "instruction"), [("wasm", "f32x4.mul"), ("wasm-relaxed", "f32x4.relaxed_madd")])  # fmt: skip
+def test_wasm_uses_its_simd(name, instruction):
+    target = resolve_target(name)
+    code = codegen.build_module(
+        {"kernel": spmm(2, 4, formats.all_patterns(2), 4).emit("kernel")}, target
+    ).inspect_source("s")
+    assert code.count(instruction) >= 16

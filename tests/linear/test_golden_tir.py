@@ -1,0 +1,35 @@
+"""The emitted TIR of each linear kernel family, so that a change of code generation is seen."""
+
+import pytest
+
+from edgesparse.formats import all_patterns, full_pattern
+from edgesparse.kernels.depthwise import Depthwise
+from edgesparse.kernels.gemv import Gemv
+from edgesparse.kernels.halo import Halo
+from edgesparse.kernels.spmm import Spmm
+from edgesparse.tiling import Window, flat_blocks, window_blocks
+
+STRIDED = Window(9, 10, (3, 3), (2, 2), pads=(1, 1, 1, 1), lanes=4)
+
+KERNELS = {
+    "spmm_unstructured_relu": Spmm(
+        5, 2, all_patterns(2), 4, flat_blocks(20, 4, 3), 20, activation="Relu"
+    ),
+    "spmm_full_residual": Spmm(
+        8, 4, full_pattern(4), 4, window_blocks(STRIDED, 4, 4), 28, residual=True
+    ),
+    "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, window_blocks(STRIDED, 4, 4)),
+    "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),
+    "halo_3x3s2": Halo(STRIDED, 6, 1, 92),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_tir(name, golden):
+    kernel = KERNELS[name]
+    golden(f"tir/{name}.txt", kernel.emit(kernel.name).script() + "\n")
+
+
+def test_equal_kernels_are_one():
+    assert KERNELS["gemv"] == Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0)
+    assert len(set(KERNELS.values())) == len(KERNELS)

@@ -1,0 +1,74 @@
+"""The pattern pass: sensible choices, explained, never predicted slower than our own dense."""
+
+import json
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from compiled import plan_of
+from linear_models import conv_model, sparse
+
+from edgesparse import passes
+from edgesparse.passes.select_pattern import DECISION_KEY, SelectPatternPass
+from edgesparse.target import DESCRIPTIONS, resolve_target
+
+
+def decision(model, target="host"):
+    plan = plan_of(model, target)
+    return next(layer.decision for layer in plan.layers if layer.macs)
+
+
+def blocks(rows, cols, block, density):
+    rng = np.random.default_rng(3)
+    keep = np.repeat(rng.random((rows // block, cols)) < density, block, axis=0)
+    return (rng.standard_normal((rows, cols)) * keep).astype(np.float32).reshape(rows, cols, 1, 1)
+
+
+@pytest.mark.parametrize("target", DESCRIPTIONS)
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
+def test_never_predicted_slower_than_dense(target, density):
+    found = decision(conv_model([1, 64, 14, 14], sparse((64, 64, 1, 1), density)), target)
+    assert found["speedup"] >= 1.0
+    assert found["predicted_us"] > 0
+
+
+def test_dense_weights_get_one_full_pattern():
+    found = decision(conv_model([1, 64, 14, 14], sparse((64, 64, 1, 1), 1.0)))
+    assert found["patterns"] == [(1 << found["group"]) - 1]
+    assert found["speedup"] == pytest.approx(1.0)
+
+
+def test_blocks_of_four_rows_are_used_as_such():
+    found = decision(conv_model([1, 128, 14, 14], blocks(128, 128, 4, 0.2)))
+    assert found["group"] in (4, 8)
+    assert found["patterns"] == [(1 << found["group"]) - 1] or found["group"] == 8
+    assert found["speedup"] > 3
+
+
+def test_the_reason_names_the_alternatives():
+    found = decision(conv_model([1, 64, 14, 14], sparse((64, 64, 1, 1), 0.2)))
+    assert "dense would take" in found["reason"]
+    assert found["runner_up"] in found["reason"]
+
+
+def test_a_decision_is_made_once_and_the_same_each_time():
+    model = conv_model([1, 16, 9, 9], sparse((24, 16, 1, 1), 0.3))
+    target = resolve_target("host")
+    first = passes.run(ir.from_proto(model), target)
+    again = SelectPatternPass(target)(first)
+    second = passes.run(ir.from_proto(model), target)
+    texts = [
+        [n.metadata_props[DECISION_KEY] for n in m.graph if DECISION_KEY in n.metadata_props]
+        for m in (first, second)
+    ]
+    assert not again.modified
+    assert texts[0] == texts[1] and json.loads(texts[0][0])["kernel"] == "spmm"
+
+
+def test_depthwise_says_that_it_is_computed_dense():
+    found = decision(conv_model([1, 8, 9, 9], sparse((8, 1, 3, 3), 0.5), group=8))
+    assert found["kernel"] == "depthwise" and "computed dense" in found["reason"]
+
+
+def test_one_pixel_takes_the_matrix_vector_kernel():
+    assert decision(conv_model([1, 32, 1, 1], sparse((16, 32, 1, 1), 0.2)))["kernel"] == "gemv"

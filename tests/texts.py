@@ -1,0 +1,52 @@
+"""Small models from ONNX text, with weights given as arrays."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+from pass_spec import ops as ops
+
+_HEADER = '<ir_version: 9, opset_import: ["": {opset}]> graph '
+
+
+def proto(text: str, *, opset: int = 17, **weights) -> onnx.ModelProto:
+    """Return the model of `(inputs) => (outputs) { nodes }`; a name without a node is a weight.
+
+    Args:
+        text: ONNX text without its header. `$` stands for the float constants that it precedes:
+            `Mul(x, $2.0)`.
+        opset: Version of ONNX's operators.
+        weights: Arrays by name; Python numbers become float32 scalars.
+    """
+
+    def number(match: re.Match) -> str:
+        name = f"number_{len(weights)}"
+        weights[name] = float(match[1])
+        return name
+
+    text = re.sub(r"\$(-?[\d.e+-]+)", number, text)
+    model = onnx.parser.parse_model(_HEADER.format(opset=opset) + text)
+    for name, value in weights.items():
+        array = np.asarray(value)
+        array = array.astype(np.float32) if array.dtype == np.float64 else array
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    return model
+
+
+def model(text: str, *, opset: int = 17, **weights) -> ir.Model:
+    """Return the same as a static IR model, as if the front end had loaded it."""
+    inferred = onnx.shape_inference.infer_shapes(
+        proto(text, opset=opset, **weights), strict_mode=True, data_prop=True
+    )
+    return ir.serde.deserialize_model(inferred)
+
+
+def random(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    """Return uniform float32."""
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
