@@ -34,7 +34,7 @@ class Inspection:
     layers: tuple[Layer, ...]
 
 
-def compile(  # noqa: A001 - the verb, as in `re.compile`
+def compile(
     model: str | Path,
     *,
     target: str = "host",

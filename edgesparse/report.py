@@ -8,6 +8,7 @@ It measures nothing. Every number is one that a document holds; what no document
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -141,8 +142,6 @@ def report(
     """
     import jinja2
 
-    import edgesparse
-
     timed, checks = _timed_by_bundle(benchmarks), list(checks)
     sections = [_section(bundle, timed, checks) for bundle in bundles]
     environment = jinja2.Environment(
@@ -163,7 +162,7 @@ def report(
     }
     return environment.get_template("report.html").render(
         title=title or bundles[0].manifest["name"],
-        version=edgesparse.__version__,
+        version=importlib.metadata.version("edgesparse"),
         sections=sections,
         latencies=_latency_bars(sections),
     )
@@ -244,7 +243,8 @@ def _latency_bars(sections: Sequence[Section]) -> list[Bar]:
     """Return a bar for every timed bundle, and one for its peer."""
     timed = [(section.target, section.timed) for section in sections if section.timed]
     rows = [(target, float(t.result["median_ms"]), True) for target, t in timed]
-    peers = {t.peer["peer"]: t.peer for _, t in timed if t.peer}
+    # The first bundle's peer: each was timed beside its own, on the same machine.
+    peers = {t.peer["peer"]: t.peer for _, t in reversed(timed) if t.peer}
     rows += [(name, peer["median_ms"], False) for name, peer in peers.items()]
     longest = max((time for _, time, _ in rows), default=0.0) or 1.0
     return [Bar(name, format_ms(time), time / longest, 0.0, ours) for name, time, ours in rows]
@@ -259,7 +259,7 @@ def format_ms(value: float | None) -> str:
     """Return a time with three significant digits, in us below a millisecond."""
     if value is None:
         return _NONE
-    return f"{value * 1e3:.0f} us" if value < 0.1 else f"{value:.3g} ms"
+    return f"{value * 1e3:.3g} us" if value < 0.9995 else f"{value:.3g} ms"
 
 
 def format_count(value: int) -> str:

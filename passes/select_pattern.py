@@ -24,7 +24,7 @@ from edgesparse.target import Target
 DECISION_KEY = "edgesparse.decision"
 LINEAR_OPS = ("Conv", "Linear")
 GROUPS = (1, 2, 4, 8)
-X86_TILES = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
+X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
 DEPTHWISE_TILE = 4

@@ -20,11 +20,15 @@ import pytest
 
 from edgesparse import codegen
 from edgesparse.plan import Kernel, Plan
-from edgesparse.target import Target, resolve_target
+from edgesparse.target import Target, host_target, resolve_target
 
 GUARD_BYTES = 128
 SLACK_BYTES = 64
 ALLOWED_SYMBOLS = {"", "memcpy", "memmove", "memset", "__linear_memory", "__stack_pointer"}
+
+# For what is read instead of run, whatever this machine is.
+SSE = host_target("x86_64", frozenset())
+AVX2 = host_target("x86_64", frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"}))
 
 # Representative kernels run on all of them; the others on the host alone.
 TARGETS = (
@@ -59,10 +63,21 @@ def run_plan(plan: Plan, *inputs: np.ndarray) -> list[np.ndarray]:
     return [memory.array for memory in results]
 
 
-def assembly(kernel: Kernel, target: str) -> str:
+def assembly(kernel: Kernel, target: str | Target) -> str:
     """Return the assembly of a kernel."""
-    module = codegen.build_module({"kernel": kernel.emit("kernel")}, resolve_target(target))
+    module = codegen.build_module({"kernel": kernel.emit("kernel")}, _resolved(target))
     return str(module.inspect_source("asm"))
+
+
+def object_of(kernel: Kernel, target: str | Target) -> bytes:
+    """Return the object file of a kernel, whose symbol is `kernel`."""
+    return _object(kernel, _resolved(target))
+
+
+def _resolved(target: str | Target) -> Target:
+    if target == "x86-64-v3":
+        return AVX2
+    return resolve_target(target) if isinstance(target, str) else target
 
 
 def undefined_symbols(elf: bytes) -> set[str]:

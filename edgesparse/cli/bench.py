@@ -89,6 +89,7 @@ def command(
     """
     from edgesparse.cli.output import emit_json, say
     from edgesparse.harness.bench import Limits
+    from edgesparse.harness.devices import refuse_emulated
     from edgesparse.harness.measure import measure
     from edgesparse.harness.profile import PROFILE_RUNS
     from edgesparse.harness.results import read_document
@@ -97,6 +98,7 @@ def command(
     saved = None if baseline is None else read_document(baseline)
     opened = [(str(path), open_bundle(path)) for path in bundles]
     chosen = _one_device(device, opened)
+    refuse_emulated(chosen)
     say(f"measuring on {chosen.name} ...")
     document = measure(
         opened,
@@ -185,6 +187,7 @@ def _print_tables(document: Mapping[str, Any], top: int | None) -> None:
     click.echo(_conditions(document))
     for result in document["results"]:
         if "layers" in result:
+            click.echo(f"\n{_profile_heading(result)}")
             print_table(_profile_table(result, top))
 
 
@@ -221,15 +224,20 @@ def _conditions(document: Mapping[str, Any]) -> str:
     )
 
 
+def _profile_heading(result: Mapping[str, Any]) -> str:
+    from edgesparse.report import format_ms
+
+    total_ms = sum(layer["median_us"] for layer in result["layers"]) / 1e3
+    return (
+        f"{result['bundle']}: the layers sum to {format_ms(total_ms)} when timed one by one,"
+        f" {format_ms(result['median_ms'])} otherwise"
+    )
+
+
 def _profile_table(result: Mapping[str, Any], top: int | None) -> Any:
     from edgesparse.cli.output import table
 
-    total = sum(layer["median_us"] for layer in result["layers"])
-    title = (
-        f"{result['bundle']}: layers sum to {total / 1e3:.3g} ms instrumented,"
-        f" {result['median_ms']:.3g} ms without"
-    )
-    made = table("Layer", "Op", ">Median", ">Share", ">Useful GFLOP/s", title=title)
+    made = table("Layer", "Op", ">Median", ">Share", ">Useful GFLOP/s")
     layers = result["layers"]
     if top is not None:
         layers = sorted(layers, key=lambda layer: -layer["median_us"])[:top]

@@ -120,7 +120,7 @@ def _print_result(result: CheckResult) -> None:
             f"{output.max_rel:.2e}",
             f"{output.cosine:.7f}",
             "" if same is None else f"{100 * same:.2f}%",
-            f"{output.failing} of {output.values} differ" if output.failing else "equal",
+            f"{output.failing} of {output.values} differ" if output.failing else "within",
         )
     print_table(made)
     if accuracy := result.accuracy:

@@ -17,6 +17,7 @@ is there with `--profile` only, `baseline` with `--baseline` only.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
 import platform
@@ -80,11 +81,9 @@ def result_document(
     pinned_cpu: int | None = None,
 ) -> dict[str, Any]:
     """Return the document; see the module's text for its schema."""
-    import edgesparse
-
     return {
         "schema": SCHEMA,
-        "edgesparse": edgesparse.__version__,
+        "edgesparse": importlib.metadata.version("edgesparse"),
         "threads": 1,
         "device": {
             "name": device.name,

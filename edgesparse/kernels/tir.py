@@ -56,7 +56,7 @@ def loop(extent: Expr) -> Iterator[Expr]:
 
 
 def grid(*extents: int) -> Any:
-    """Nested loops; `with grid(3, 4) as (i, j)`."""
+    """Nested loops from 0: `with grid(3, 4) as (i, j)`."""
     return _grid(extents)
 
 

@@ -6,7 +6,8 @@ from edgesparse.errors import UsageError
 from edgesparse.target import DESCRIPTIONS, host_target, missing_cpu_flags, resolve_target
 
 AVX512 = frozenset(
-    "avx2 fma bmi1 bmi2 f16c movbe abm avx512f avx512bw avx512cd avx512dq avx512vl".split()
+    ["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"]
+    + ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
 )
 
 

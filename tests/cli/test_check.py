@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgesparse.check import Accuracy, CheckResult, Tolerance, check, compare
+from edgesparse.errors import AccuracyError, UsageError
+from edgesparse.harness.devices import DEVICES
+
+WANT = np.array([[1.0, 2.0, 3.0, 0.0], [4.0, 3.0, 2.0, 1e-9]], np.float32)
+
+
+def difference(found, expected=WANT, **tolerance):
+    return compare("y", "random", found, expected, Tolerance(**tolerance))
+
+
+def test_equal_outputs() -> None:
+    found = difference(WANT)
+    assert (found.failing, found.max_abs, found.max_rel) == (0, 0.0, 0.0)
+    assert found.cosine == pytest.approx(1.0)
+    assert found.top1_agreement == 1.0
+
+
+def test_differences_are_measured() -> None:
+    got = WANT.copy()
+    got[0, 2] += 0.03
+    found = difference(got)
+    assert found.failing == 1
+    assert found.max_abs == pytest.approx(0.03, rel=1e-4)
+    assert found.max_rel == pytest.approx(0.01, rel=1e-4)
+    assert found.cosine < 1
+
+
+def test_tiny_values_do_not_count_relatively() -> None:
+    got = WANT.copy()
+    got[1, 3] = 1e-7
+    assert difference(got).max_rel == 0
+    assert difference(got).failing == 0
+
+
+def test_swapped_classes_disagree() -> None:
+    assert difference(WANT[:, ::-1]).top1_agreement == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_fails(bad) -> None:
+    got = WANT.copy()
+    got[0, 0] = bad
+    found = difference(got, rtol=1e9, atol=1e9)
+    assert found.failing == 1
+    assert found.max_abs == np.inf
+
+
+def test_infinity_where_onnxruntime_has_it_is_right() -> None:
+    want = np.array([[np.inf, np.nan, 1.0]])
+    assert difference(want.copy(), want).failing == 0
+    assert difference(np.array([[-np.inf, np.nan, 1.0]]), want).failing == 1
+
+
+def test_outputs_of_one_value_have_no_top1() -> None:
+    assert difference(WANT[:, :1], WANT[:, :1]).top1_agreement is None
+
+
+def test_all_zero_outputs() -> None:
+    zeros = np.zeros((2, 3), np.float32)
+    assert difference(zeros, zeros).cosine == 1.0
+    assert difference(zeros + 1, zeros).cosine == 0.0
+
+
+def result(bundle_percent: float, max_drop: float) -> CheckResult:
+    accuracy = Accuracy("top1", 100, bundle_percent, 98.0)
+    return CheckResult("b", "fake", "host", "host", Tolerance(max_drop=max_drop), (), accuracy)
+
+
+def test_an_accuracy_drop_is_an_error() -> None:
+    result(97.5, 0.5).raise_problems()
+    with pytest.raises(AccuracyError, match=r"drops by 0\.60 points, 98\.00 % to 97\.40 %"):
+        result(97.4, 0.5).raise_problems()
+
+
+def test_a_gain_is_none() -> None:
+    result(99.0, 0.0).raise_problems()
+
+
+def test_random_inputs_depend_on_the_seed_only(make_bundle, model) -> None:
+    bundle = make_bundle(mode="factor=2.5")
+    found = [check(model, bundle, DEVICES["host"], seed=seed).outputs for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_unknown_metric(make_bundle, model) -> None:
+    with pytest.raises(UsageError, match="unknown metric 'f1'"):
+        check(model, make_bundle(), DEVICES["host"], metric="f1")
+
+
+def test_missing_model(make_bundle, tmp_path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        check(tmp_path / "gone.onnx", make_bundle(), DEVICES["host"])

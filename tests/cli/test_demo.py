@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+DEVICES = "edgesparse.harness.devices"
+TRIPLES = {
+    "wasm": "wasm32-unknown-unknown",
+    "wasm-relaxed": "wasm32-unknown-unknown",
+    "arm64": "riscv64-linux-gnu",
+}
+
+
+@pytest.fixture
+def fakes(monkeypatch, make_bundle, model, tmp_path) -> None:
+    """A compiler of fake bundles and a digits model that doubles; node is missing."""
+
+    def compile(source, *, target, output, progress):
+        return make_bundle(
+            f"demo-out/{target}", target=target, triple=TRIPLES.get(target), features=("+simd128",)
+        )
+
+    np.savez(tmp_path / "d.npz", x=np.eye(4, dtype=np.float32), label=np.array([0, 1, 2, 3]))
+    monkeypatch.setattr("edgesparse.compiler.compile", compile)
+    monkeypatch.setattr("edgesparse.models.zoo.path", lambda name: model)
+    monkeypatch.setattr("edgesparse.models.zoo.heldout_path", lambda: tmp_path / "d.npz")
+    monkeypatch.setattr("edgesparse.cli.demo._SECONDS", 0.01)
+    monkeypatch.setattr(f"{DEVICES}._node", lambda: None)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_cannot_run_here_is_skipped_with_the_reason(run, tmp_path) -> None:
+    outcome = run("demo")
+    assert outcome.code == 0
+    assert re.search(r"host +host +100.00 % +100.00 % .* 1 ms ", outcome.out)
+    assert re.search(r"wasm +skipped +skipped", outcome.out)
+    for target in ("wasm", "wasm-relaxed"):
+        assert (
+            f"skipped: check and bench of {target}: device node: node is not installed"
+            " (apt-get install nodejs)" in outcome.err
+        )
+    assert (tmp_path / "demo-out" / "results.json").exists()
+    assert "<!doctype html>" in (tmp_path / "demo-out" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_without_onnxruntime(run, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.ort.ort_available", lambda: "onnxruntime is missing")
+    outcome = run("demo", "--json")
+    host = outcome.document["targets"][0]
+    assert host["check"] is None
+    assert host["bench"]["against"] is None
+    assert host["bench"]["results"][0]["median_ms"] == pytest.approx(1, abs=0.01)
+    assert "skipped: check of host: onnxruntime is missing" in outcome.err
+
+
+def accuracies(document) -> Iterator[tuple[float, float]]:
+    for target in document["targets"]:
+        accuracy = target["check"]["accuracy"]
+        yield accuracy["bundle_percent"], accuracy["onnxruntime_percent"]
+
+
+@pytest.mark.slow
+@pytest.mark.isa("neon")
+@pytest.mark.isa("wasm")
+def test_the_real_demo(run) -> None:
+    outcome = run("demo", "--json")
+    assert outcome.code == 0, outcome.err
+    for bundle, onnxruntime in accuracies(outcome.document):
+        assert bundle == onnxruntime > 95
+    benches = [target["bench"] for target in outcome.document["targets"]]
+    assert [bench is None for bench in benches] == [False, False, False, True]

@@ -1,0 +1,237 @@
+"""Every way to go wrong has a sentence, a hint where one helps, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from edgesparse.errors import LatencyError, UnsupportedModelError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "no such command 'frobnicate'"),
+        (["bench"], "missing argument 'BUNDLES...'"),
+        (["compile", "m.onnx"], "missing option '-o' / '--output'"),
+        (["compile", "m.onnx", "-o", "d", "--target", "mips"], "'mips' is not one of 'host'"),
+        (["inspect", "m.onnx", "--shape", "x"], "'x' is no shape like x:1,3,224,224"),
+        (["inspect", "m.onnx", "--shape", "x:1,-3"], "'x:1,-3' is no shape"),
+        (["inspect", "m.onnx", "--shape", "x:1", "--shape", "x:2"], "an input is named twice"),
+        (["bench", "b", "--max-regression", "lots"], "'lots' is no percentage like 5%"),
+        (["bench", "b", "--max-regression", "5%"], "--max-regression needs something to compare"),
+        (["bench", "b", "--threads", "2"], "--threads 2: bundles currently run on one thread"),
+        (["bench", "b", "--top", "3"], "--top limits the layers of a profile"),
+        (["check", "m.onnx", "b", "--samples", "0"], "there is nothing to compare on"),
+        (["run", "b", "--outputs", "y.npz"], "missing option '--inputs'"),
+        (["zoo", "card", "alexnet"], "zoo network 'alexnet' is unknown"),
+        (["zoo", "build", "mobilenet_v1", "--sparsity", "1", "-o", "f"], "range 0<=x<1"),
+    ],
+)
+def test_usage_errors(run, arguments, message) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert message in outcome.err.partition("\nhint: ")[0]
+    assert outcome.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bench", "gone"], ["run", "gone", "--inputs", "x", "--outputs", "y"], ["report", "gone"]],
+)
+def test_a_missing_bundle(run, arguments) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 1
+    assert "reading bundle gone: expected a directory, found nothing" in outcome.err
+
+
+def test_a_model_that_is_not_onnx(run, tmp_path) -> None:
+    (tmp_path / "m.onnx").write_text("hello")
+    for verb in (["inspect", "m.onnx"], ["compile", "m.onnx", "-o", "d"]):
+        outcome = run(*verb)
+        assert outcome.code == 3
+        assert outcome.err.startswith("error: ")
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_cannot_be_compiled_is_3(run, monkeypatch) -> None:
+    def refuse(*args, **options):
+        raise UnsupportedModelError("2 nodes cannot be compiled", hint="cut them off")
+
+    monkeypatch.setattr("edgesparse.compiler.compile", refuse)
+    outcome = run("compile", "m.onnx", "-o", "d", "--json")
+    assert outcome.code == 3
+    assert outcome.out == ""
+    assert outcome.err == "error: 2 nodes cannot be compiled\nhint: cut them off\n"
+
+
+def test_foreign_inputs(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4)))
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", "y.npz")
+    assert outcome.code == 2
+    assert "x: expected float32, found float64" in outcome.err
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_unwritable_outputs(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4), np.float32))
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", "gone/y.npz")
+    assert outcome.code == 1
+    assert "cannot write gone/y.npz: No such file or directory" in outcome.err
+    assert "--outputs" in outcome.err
+
+
+def test_unwritable_report(run, make_bundle) -> None:
+    make_bundle()
+    outcome = run("report", "out", "--html", "gone/r.html")
+    assert outcome.code == 1
+    assert "cannot write gone/r.html" in outcome.err
+
+
+def test_a_foreign_model_is_refused(run, make_bundle, model) -> None:
+    make_bundle(model_sha256="f" * 64)
+    outcome = run("check", model, "out")
+    assert outcome.code == 2
+    assert "compiled from another model" in outcome.err
+    assert "--force" in outcome.err
+    assert run("check", model, "out", "--force").code == 0
+
+
+def test_check_against_a_model_with_other_inputs(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    text = '<ir_version: 10, opset_import: ["": 18]> g (float[1,4] z) => (float[1,4] y) {y=Relu(z)}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "other.onnx")
+    outcome = run("check", "other.onnx", "out", "--force")
+    assert outcome.code == 2
+    assert "takes z, but the bundle takes x" in outcome.err
+
+
+def test_wrong_numbers_are_4_and_still_printed(run, make_bundle, model) -> None:
+    make_bundle(mode="factor=2.1")
+    outcome = run("check", model, "out", "--json")
+    assert outcome.code == 4
+    assert not outcome.document["passed"]
+    assert "differ from onnxruntime by more than rtol 0.001, atol 0.0001" in outcome.err
+
+
+def test_nan_is_4(run, make_bundle, model) -> None:
+    make_bundle(mode="nan")
+    outcome = run("check", model, "out", "--json")
+    assert outcome.code == 4
+    assert outcome.document["outputs"][0]["failing"] == 32
+    assert outcome.document["outputs"][0]["max_abs"] is None
+
+
+def test_a_latency_regression_is_5(run, make_bundle, tmp_path) -> None:
+    make_bundle(mode="ms=1")
+    before = run("bench", "out", "--runs", 30, "--warmup", 1, "--json")
+    (tmp_path / "before.json").write_text(before.out)
+    same = run("bench", "out", "--runs", 30, "--warmup", 1, "--baseline", "before.json")
+    assert same.code == 0
+    document = before.document
+    document["results"][0]["samples_ms"] = [0.5] * 30
+    (tmp_path / "faster.json").write_text(json.dumps(document))
+    slower = run("bench", "out", "--runs", 30, "--warmup", 1, "--baseline", "faster.json", "--json")
+    assert slower.code == LatencyError.exit_code == 5
+    assert slower.document["results"][0]["baseline"]["is_regression"]
+    assert "100.2 % slower, allowed are 5 %, beyond the noise" in slower.err
+    options = ["--baseline", "faster.json", "--max-regression", "150%"]
+    assert run("bench", "out", "--runs", 30, "--warmup", 1, *options).code == 0
+
+
+def test_a_slowdown_within_the_noise_warns(run, make_bundle, tmp_path) -> None:
+    make_bundle(mode="ms=1")
+    document = run("bench", "out", "--runs", 9, "--warmup", 1, "--json").document
+    document["results"][0]["samples_ms"] = [0.5, 0.5, 0.5, 0.5, 2.0]
+    (tmp_path / "noisy.json").write_text(json.dumps(document))
+    outcome = run("bench", "out", "--runs", 9, "--warmup", 1, "--baseline", "noisy.json")
+    assert outcome.code == 0
+    assert "warning: out: median" in outcome.err
+    assert "but within the noise" in outcome.err
+
+
+def test_an_emulator_does_not_bench(run, make_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.devices._qemu", lambda: "/usr/bin/qemu-aarch64")
+    make_bundle(target="arm64", triple="aarch64-linux-gnu")
+    outcome = run("bench", "out", "--device", "qemu")
+    assert outcome.code == 6
+    assert "an emulated time is no latency" in outcome.err
+
+
+def test_a_missing_device_is_6(run, make_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: None)
+    make_bundle(target="wasm", triple="wasm32-unknown-unknown")
+    outcome = run("bench", "out")
+    assert outcome.code == 6
+    assert outcome.err == "error: device node: node is not installed\n" + (
+        "hint: apt-get install nodejs\n"
+    )
+
+
+def test_a_dying_runner_is_6(run, make_bundle, model) -> None:
+    make_bundle(mode="die")
+    outcome = run("check", model, "out")
+    assert outcome.code == 6
+    assert "fake runner: out of memory" in outcome.err
+
+
+def test_two_devices_in_one_bench(run, make_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: "/usr/bin/node")
+    make_bundle("a")
+    make_bundle("b", target="wasm", triple="wasm32-unknown-unknown")
+    outcome = run("bench", "a", "b")
+    assert outcome.code == 2
+    assert "run on different devices: host and node" in outcome.err
+
+
+def test_our_own_bugs_keep_their_traceback(run, monkeypatch) -> None:
+    def stumble(*args, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("edgesparse.compiler.inspect", stumble)
+    with pytest.raises(ZeroDivisionError):
+        run("inspect", "m.onnx")
+
+
+def test_ctrl_c_is_quiet(run, monkeypatch) -> None:
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgesparse.compiler.compile", interrupt)
+    outcome = run("compile", "m.onnx", "-o", "d")
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+
+
+def test_ctrl_c_ends_a_hanging_runner(make_bundle) -> None:
+    bundle = make_bundle(mode="hang")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgesparse", "bench", bundle.path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("measuring")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.strip() == ""
+
+
+def test_a_closed_pipe_is_fine() -> None:
+    command = f"{sys.executable} -m edgesparse targets --json | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import re
+import types
+
+import numpy as np
+import pytest
+from fake_bundle import LAYERS
+
+from edgesparse.plan import Layer
+
+
+@pytest.fixture
+def compiler(monkeypatch, make_bundle):
+    """A compiler that tells its arguments and knows one model."""
+    calls = []
+
+    def inspect(model, **options):
+        calls.append(options)
+        layers = [{k: v for k, v in layer.items() if k != "steps"} for layer in LAYERS]
+        return types.SimpleNamespace(
+            target=options["target"], layers=tuple(Layer(**layer) for layer in layers)
+        )
+
+    def compile(model, **options):
+        options.pop("progress")("linking", 0.5)
+        calls.append(options)
+        return make_bundle(options["output"].name)
+
+    monkeypatch.setattr("edgesparse.compiler.inspect", inspect)
+    monkeypatch.setattr("edgesparse.compiler.compile", compile)
+    return calls
+
+
+def test_inspect_shows_every_layer(run, compiler) -> None:
+    outcome = run("inspect", "m.onnx", "--target", "arm64", "--shape", "x:1,4")
+    assert compiler == [{"target": "arm64", "shapes": {"x": (1, 4)}}]
+    assert re.search(r"conv +Conv\+Relu +4x4x1x1 +80.0% +4 rows, all patterns", outcome.out)
+    assert "3.00x" in outcome.out
+    assert "no weights; fuse: two consumers" in outcome.out
+    assert outcome.out.splitlines()[-1] == (
+        "1 of 2 layers skip zeros: 0.0002 of 0.001 M multiply-adds left; layers with weights"
+        " predicted 0.002 ms, our own dense 0.006 ms: 3.00x"
+    )
+    assert "\x1b" not in outcome.out
+
+
+def test_inspect_json(run, compiler) -> None:
+    document = run("inspect", "m.onnx", "--json").document
+    assert document["summary"]["sparse_layers"] == 1
+    assert document["layers"][0]["decision"]["speedup"] == 3.0
+
+
+def test_compile(run, compiler) -> None:
+    outcome = run("compile", "m.onnx", "-o", "b", "--name", "net")
+    assert outcome.code == 0
+    (call,) = compiler
+    assert (call["name"], call["target"], call["shapes"]) == ("net", "host", {})
+    assert "b: fake for host, 0.1 kB of code and weights, 4.1 kB arena" in outcome.out
+    assert "4 rows" not in outcome.out
+
+
+def test_compile_explains(run, compiler) -> None:
+    assert "4 rows, all patterns" in run("compile", "m.onnx", "-o", "b", "--explain").out
+
+
+def test_compile_json(run, compiler) -> None:
+    document = run("compile", "m.onnx", "-o", "b", "--json").document
+    assert document["shipped_bytes"] == document["weights_bytes"] == 128
+    assert "layers" not in document
+    assert run("compile", "m.onnx", "-o", "c", "--json", "--explain").document["layers"] == LAYERS
+
+
+def test_run_writes_the_outputs(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.savez(tmp_path / "x.npz", x=x)
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", "y.npz")
+    assert (outcome.code, outcome.out) == (0, "")
+    with np.load(tmp_path / "y.npz") as outputs:
+        np.testing.assert_array_equal(outputs["y"], 2 * x)
+
+
+def test_bench_table(run, make_bundle, model) -> None:
+    make_bundle()
+    outcome = run("bench", "out", "--runs", 5, "--warmup", 1, "--against-ort", model, "--profile")
+    assert outcome.code == 0
+    assert re.search(r"out +host +1 ms +1 ms", outcome.out)
+    assert re.search(r"onnxruntime \d+\.\d+", outcome.out)
+    assert "one thread on" in outcome.out
+    assert re.search(r"softmax <b> +Softmax +5.0 us +62.5%", outcome.out)
+
+
+def test_bench_top(run, make_bundle) -> None:
+    make_bundle()
+    out = run("bench", "out", "--runs", 5, "--warmup", 1, "--profile", "--top", 1).out
+    assert "Softmax" in out
+    assert "Conv+Relu" not in out
+
+
+def test_bench_json(run, make_bundle, model) -> None:
+    make_bundle("a")
+    make_bundle("b", mode="ms=2")
+    options = ["--runs", 6, "--warmup", 1, "--against-ort", model, "--json"]
+    document = run("bench", "a", "b", *options).document
+    assert [result["bundle"] for result in document["results"]] == ["a", "b"]
+    against = document["against"]
+    assert against["peer"] == "onnxruntime"
+    assert len(against["samples_ms"]) == against["runs"] == 6
+    assert against["ratio"] == document["results"][0]["ratio"]
+    assert document["results"][0]["ratio"] > document["results"][1]["ratio"]
+
+
+def test_check(run, make_bundle, model, tmp_path) -> None:
+    make_bundle()
+    x = np.eye(4, dtype=np.float32)
+    np.savez(tmp_path / "d.npz", x=x, label=np.array([0, 1, 2, 0]))
+    outcome = run("check", model, "out", "--data", "d.npz", "--max-drop", 0)
+    assert outcome.code == 0
+    assert "top1 accuracy on 4 samples: bundle 75.00 %, onnxruntime 75.00 %" in outcome.out
+    assert "within rtol 0.001, atol 0.0001" in outcome.out
+
+
+def test_check_json(run, make_bundle, model) -> None:
+    make_bundle()
+    document = run("check", model, "out", "--json", "--samples", 3).document
+    (output,) = document["outputs"]
+    assert document["passed"]
+    assert (output["samples"], output["max_abs"], output["top1_agreement"]) == (3, 0.0, 1.0)
+    assert document["accuracy"] is None
+
+
+def test_report(run, make_bundle, model, tmp_path) -> None:
+    make_bundle()
+    bench = run("bench", "out", "--runs", 5, "--warmup", 1, "--profile", "--json")
+    (tmp_path / "b.json").write_text(bench.out)
+    (tmp_path / "c.json").write_text(run("check", model, "out", "--json").out)
+    outcome = run("report", "out", "--html", "r.html", "--bench", "b.json", "--check", "c.json")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "r.html\n", "")
+    page = (tmp_path / "r.html").read_text()
+    assert "softmax &lt;b&gt;" in page
+    assert "Measured time" in page
+    assert "1 ms" in page
+    assert "http" not in page
+
+
+def test_report_without_measurements(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    outcome = run("report", "out", "--html", "r.html")
+    assert "hint: no latency in it" in outcome.err
+    page = (tmp_path / "r.html").read_text()
+    assert "Predicted time" in page
+    assert "not timed" in page
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "x"])
+def test_report_of_foreign_documents(run, make_bundle, tmp_path, text) -> None:
+    make_bundle()
+    (tmp_path / "f.json").write_text(text)
+    for option in ("--bench", "--check"):
+        outcome = run("report", "out", option, "f.json")
+        assert outcome.code == 2
+        assert "error: f.json is not" in outcome.err
+
+
+def test_targets(run) -> None:
+    names = [target["name"] for target in run("targets", "--json").document["targets"]]
+    assert names == ["host", "arm64", "wasm", "wasm-relaxed"]
+    assert "wasm-relaxed" in run("targets").out
+
+
+def test_devices(run, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: None)
+    devices = {d["name"]: d for d in run("devices", "--json").document["devices"]}
+    assert devices["node"]["reason"] == "node is not installed"
+    assert not devices["qemu"]["measures_latency"]
+    assert re.search(
+        r"node +no +WebAssembly in node +node is not installed: apt-get", run("devices").out
+    )
+
+
+def test_zoo(run) -> None:
+    models = {m["name"]: m for m in run("zoo", "list", "--json").document["models"]}
+    assert models["digits_mobilenet_v1"]["is_trained"]
+    assert models["mobilenet_v1"]["path"] is None
+    assert "mobilenet_v1" in run("zoo", "list").out
+    assert run("zoo", "card", "digits_mobilenet_v1").out.startswith("#")
+
+
+def test_zoo_build_passes_everything_on(run, monkeypatch) -> None:
+    calls = []
+
+    def build(name, **options):
+        calls.append((name, options))
+        return {"name": name, "input_shape": [1, 3, 32, 32], "size_bytes": 1000}
+
+    monkeypatch.setattr("edgesparse.models.zoo.build", build)
+    options = ["--sparsity", 0.9, "--pattern", "block4", "--seed", 3, "-o", "m.onnx"]
+    assert "input 1x3x32x32, 90 % zeros (block4)" in run("zoo", "build", "x", *options).out
+    ((name, given),) = calls
+    assert (name, given["sparsity"], given["pattern"], given["seed"]) == ("x", 0.9, "block4", 3)
+    assert run("zoo", "build", "x", *options, "--json").document["name"] == "x"
