@@ -93,7 +93,7 @@ def matrix_of(node: ir.Node) -> npt.NDArray[np.float32]:
     if node.op_type == "Linear":
         return weight
     groups = node.attributes["group"].as_int()
-    rows, inputs, *kernel = weight.shape
+    rows = weight.shape[0]
     flat = weight.reshape(rows, -1)
     if groups == 1:
         return flat

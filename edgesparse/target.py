@@ -85,9 +85,9 @@ WASM_RELAXED = Target(
 DESCRIPTIONS = {
     "host": "this machine, its SIMD width detected",
     "arm64": "Android and Linux on ARMv8.0-A with NEON",
-    "wasm": "WebAssembly with simd128: every current browser, node >= 16",
-    "wasm-relaxed": "WebAssembly with relaxed-simd (fused multiply-add): Chromium >= 114, node >= 22"
-    " (node 20 behind a flag)",
+    "wasm": "WebAssembly with simd128: current browsers, node >= 16",
+    "wasm-relaxed": "WebAssembly with relaxed-simd (fused multiply-add): Chromium >= 114,"
+    " node >= 22 (node 20 behind a flag)",
 }
 
 

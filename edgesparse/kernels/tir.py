@@ -56,7 +56,7 @@ def loop(extent: Expr) -> Iterator[Expr]:
 
 
 def grid(*extents: int) -> Any:
-    """Nested loops from 0: `with grid(3, 4) as (i, j)`."""
+    """Nest loops that start at 0; the value is the tuple of their variables."""
     return _grid(extents)
 
 

@@ -33,9 +33,9 @@ def compile_and_check(model, target, folder, **options):
 def test_digits_are_as_accurate_as_under_onnxruntime_to_the_last_image(target, tmp_path):
     model = zoo.path("digits_mobilenet_v1")
     _, result = compile_and_check(model, target, tmp_path, data=zoo.heldout_path(), metric="top1")
-    assert result.passed
+    assert result.problems == []
     accuracy = result.accuracy
-    assert accuracy.bundle_correct == accuracy.reference_correct
+    assert accuracy.bundle_percent == accuracy.onnxruntime_percent > 98
     assert accuracy.samples == 599
 
 
@@ -45,7 +45,7 @@ def test_graphs_as_exporters_write_them(name, target, tmp_path):
     model = tmp_path / f"{name}.onnx"
     onnx.save(GRAPHS[name](), model)
     _, result = compile_and_check(model, target, tmp_path, samples=2)
-    assert result.passed, result
+    assert result.problems == []
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_mobilenet_v1(target, keep_batchnorm, tmp_path):
         keep_batchnorm=keep_batchnorm,
     )
     _, result = compile_and_check(model, target, tmp_path, samples=2)
-    assert result.passed, result
+    assert result.problems == []
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_other_networks_on_the_host(name, tmp_path):
     model = tmp_path / f"{name}.onnx"
     zoo.build(name, sparsity=0.8, pattern="block4", seed=0, output=model)
     _, result = compile_and_check(model, "host", tmp_path, samples=1)
-    assert result.passed, result
+    assert result.problems == []
 
 
 def digest(folder: pathlib.Path):

@@ -81,7 +81,7 @@ def test_reading_what_was_never_written_is_found():
 
 
 def test_leaving_a_buffer_is_found():
-    plan, _, b = chain()
+    plan, _, _ = chain()
     long = dataclasses.replace(plan.steps[2].args[0], size_bytes=128)
     plan.steps = (*plan.steps[:2], Step("k", (long, plan.steps[2].args[1]), 0))
     with pytest.raises(ValueError, match=r"leaves the arena|touches arena"):

@@ -1,4 +1,4 @@
-"""The machine code of the SpMM family: vector multiply-adds, and nothing vector-wide on the stack."""
+"""The machine code of the SpMM family: vector multiply-adds, no vector on the stack."""
 
 import re
 
@@ -11,11 +11,16 @@ from edgesparse.target import host_target, resolve_target
 AVX2 = frozenset(["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"])
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
+NEON_FMLA = r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])"
+NEON_SPILL = r"\bq\d+,.*\[sp"
+X86_SPILL = r"\(%[re][sb]p\).*%[xyz]mm|%[xyz]mm.*\(%[re][sb]p\)"
+
+# Target, its multiply-add, and a vector moved to or from the stack.
 TARGETS = {
-    "arm64": (resolve_target("arm64"), r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])", r"\bq\d+,.*\[sp"),
-    "avx512": (host_target("x86_64", AVX512), r"vfmadd\w+ps\t.*%zmm", r"\(%[re][sb]p\).*%[xyz]mm|%[xyz]mm.*\(%[re][sb]p\)"),
-    "avx2": (host_target("x86_64", AVX2), r"vfmadd\w+ps\t.*%ymm", r"\(%[re][sb]p\).*%[xyz]mm|%[xyz]mm.*\(%[re][sb]p\)"),
-}  # fmt: skip
+    "arm64": (resolve_target("arm64"), NEON_FMLA, NEON_SPILL),
+    "avx512": (host_target("x86_64", AVX512), r"vfmadd\w+ps\t.*%zmm", X86_SPILL),
+    "avx2": (host_target("x86_64", AVX2), r"vfmadd\w+ps\t.*%ymm", X86_SPILL),
+}
 
 
 def assembly(kernel, target):
@@ -49,7 +54,9 @@ def test_a_tile_that_does_not_fit_would_be_noticed():
     assert re.search(spill, code)
 
 
-@pytest.mark.parametrize(("name", "instruction"), [("wasm", "f32x4.mul"), ("wasm-relaxed", "f32x4.relaxed_madd")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "instruction"), [("wasm", "f32x4.mul"), ("wasm-relaxed", "f32x4.relaxed_madd")]
+)
 def test_wasm_uses_its_simd(name, instruction):
     target = resolve_target(name)
     code = codegen.build_module(
