@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -157,3 +158,28 @@ def _linear_operator(node: ir.Node, lanes: int) -> Operator:
     window = Window(1, out_layout.pixels, (1, 1))
     kind: Kind = "gemv" if out_layout.pixels == 1 else "spmm"
     return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1)
+
+
+def pads_of(
+    node: ir.Node,
+    extents: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[int, ...]:
+    """Return a window operator's padding: the begin of every axis, then the ends.
+
+    With auto_pad SAME the output has ceil(extent / stride) elements.
+    """
+    mode = node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET"
+    none = (0,) * (2 * len(kernel))
+    if mode == "VALID":
+        return none
+    if mode == "NOTSET":
+        return tuple(node.attributes.get_ints("pads") or none)
+    small, large = [], []
+    for extent, taps, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1 - extent)
+        small.append(total // 2)
+        large.append(total - total // 2)
+    return tuple(small + large if mode == "SAME_UPPER" else large + small)

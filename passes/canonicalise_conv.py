@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from edgesparse.geometry import pads_of
 from edgesparse.passes import editing
 
 NAME = "canonicalise_conv"
@@ -85,7 +86,7 @@ def conv_attributes(
     axes = len(kernel)
     strides = editing.int_list(node, "strides", (1,) * axes)
     dilations = editing.int_list(node, "dilations", (1,) * axes)
-    pads = _pads(node, extents, kernel, strides, dilations)
+    pads = pads_of(node, extents, kernel, strides, dilations)
     added = 2 - axes
     return {
         "kernel_shape": (1,) * added + tuple(kernel),
@@ -97,24 +98,3 @@ def conv_attributes(
         "alpha": 0.0,
         "beta": 0.0,
     }
-
-
-def _pads(
-    node: ir.Node,
-    extents: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[int, ...]:
-    """Return begins then ends. With auto_pad SAME the output is ceil(extent / stride)."""
-    mode = node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET"
-    if mode == "VALID":
-        return (0,) * (2 * len(kernel))
-    if mode == "NOTSET":
-        return editing.int_list(node, "pads", (0,) * (2 * len(kernel)))
-    small, large = [], []
-    for extent, taps, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
-        total = max(0, (-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1 - extent)
-        small.append(total // 2)
-        large.append(total - total // 2)
-    return tuple(small + large if mode == "SAME_UPPER" else large + small)

@@ -17,7 +17,7 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.loops import dot, merge_loops
-from edgesparse.kernels.math import evaluate, is_nan, keep
+from edgesparse.kernels.math import evaluate, keep
 from edgesparse.layout import plane_lanes
 
 Expr = tir.Expr
@@ -173,7 +173,7 @@ BINARY: dict[str, Callable[[Expr, Expr, int], Expr]] = {
 
 def _propagate(a: Expr, b: Expr, chosen: Expr) -> Expr:
     """Return `chosen`, which is b where a comparison failed, or a where a is NaN."""
-    return tirx.Select(is_nan(a), a, chosen)
+    return tirx.Select(tir.is_nan(a), a, chosen)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -287,12 +287,12 @@ def _pow(let: Name, x: Expr, y: Expr) -> Expr:
     is_undefined = tirx.And(tirx.And(x < zero, x > _like(-math.inf, x)), tirx.Not(whole))
     magnitude = let(tirx.abs(x))
     power = _exp(let, let(y * _log(let, magnitude)))
-    is_one = tirx.And(tirx.EQ(magnitude, one), tirx.Not(is_nan(y)))
+    is_one = tirx.And(tirx.EQ(magnitude, one), tirx.Not(tir.is_nan(y)))
     size = let(tirx.Select(is_one, one, power))
     is_negative = _bits(x) < _int_like(0, x)
     result = tirx.Select(tirx.And(is_negative, is_odd), zero - size, size)
     result = tirx.Select(is_undefined, _like(math.nan, x), result)
-    result = tirx.Select(is_nan(x), x, result)
+    result = tirx.Select(tir.is_nan(x), x, result)
     return tirx.Select(tirx.EQ(y, zero), one, result)
 
 
@@ -314,11 +314,6 @@ def _wave(let: Name, x: Expr, quadrant: int) -> Expr:
 
 _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-
-
-def is_nan(x: Expr) -> Expr:
-    """Return whether each lane is NaN: from the bits, because TVM takes x != x for false."""
-    return _bits(x) & _int_like(~_SIGN, x) > _int_like(0x7F800000, x)
 
 
 def _sign(x: Expr) -> Expr:

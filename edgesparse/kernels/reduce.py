@@ -16,12 +16,12 @@ Expr = tir.Expr
 
 def maximum(a: Expr, b: Expr) -> Expr:
     """Return the larger one; NaN where one is NaN."""
-    return tirx.Select(tirx.Or(a >= b, _is_nan(a)), a, b)
+    return tirx.Select(tirx.Or(a >= b, tir.is_nan(a)), a, b)
 
 
 def minimum(a: Expr, b: Expr) -> Expr:
     """Return the smaller one; NaN where one is NaN."""
-    return tirx.Select(tirx.Or(a <= b, _is_nan(a)), a, b)
+    return tirx.Select(tirx.Or(a <= b, tir.is_nan(a)), a, b)
 
 
 def add(a: Expr, b: Expr) -> Expr:
@@ -122,17 +122,3 @@ def _divide(total: Expr, elements: int) -> Expr:
     if not str(dtype).startswith("float"):
         return tirx.truncdiv(total, tirx.const(elements, str(dtype)))
     return total * tir.splat(1.0 / elements if elements else math.nan, dtype.lanes)
-
-
-def _is_nan(x: Expr) -> Expr:
-    """Look at the bits: TVM simplifies x != x, and compares NaN as equal to everything."""
-    dtype = x.ty.dtype
-    lanes = dtype.lanes
-    if not str(dtype).startswith("float32"):
-        return tir.splat(tirx.const(False, "bool"), lanes)
-    kind = "int32" if lanes == 1 else f"int32x{lanes}"
-
-    def full(value: int) -> Expr:
-        return tir.splat(tir.const_i32(value), lanes)
-
-    return (tirx.reinterpret(kind, x) & full((1 << 31) - 1)) > full(0xFF << 23)

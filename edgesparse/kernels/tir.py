@@ -115,3 +115,20 @@ def load_strided(buffer: Buffer, index: Expr, lanes: int, stride: int) -> Expr:
         return load(buffer, index)
     pair = [load(buffer, index, lanes), load(buffer, index + lanes, lanes)]
     return tirx.Shuffle(pair, list(range(0, 2 * lanes, 2)))
+
+
+def is_nan(x: Expr) -> Expr:
+    """Return whether each lane is NaN: from the bits, because TVM takes x != x for false."""
+    lanes = x.ty.dtype.lanes
+    kind = str(x.ty.dtype).split("x")[0]
+    if kind not in _EXPONENT_BITS:
+        return splat(tirx.const(False, "bool"), lanes)
+    bits, integer = kind.replace("float", ""), kind.replace("float", "int")
+    magnitude = splat(tirx.const((1 << (int(bits) - 1)) - 1, integer), lanes)
+    infinite = splat(tirx.const(_EXPONENT_BITS[kind], integer), lanes)
+    vector = integer if lanes == 1 else f"{integer}x{lanes}"
+    return (tirx.reinterpret(vector, x) & magnitude) > infinite
+
+
+# The bits of infinity.
+_EXPONENT_BITS = {"float32": 0xFF << 23, "float64": 0x7FF << 52}

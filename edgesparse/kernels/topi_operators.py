@@ -218,15 +218,6 @@ def _equal(a: Expr, b: Expr) -> Expr:
     return tirx.EQ(_comparable(a), _comparable(b))
 
 
-def _is_nan(x: Expr) -> Expr:
-    """Look at the bits: TVM simplifies x != x, and compares NaN as equal to everything."""
-    if dtype_of(x) == "float64":
-        size = tirx.reinterpret("int64", x) & tirx.const((1 << 63) - 1, "int64")
-        return size > tirx.const(0x7FF << 52, "int64")
-    size = tirx.reinterpret("int32", x) & tirx.const((1 << 31) - 1, "int32")
-    return size > tirx.const(0xFF << 23, "int32")
-
-
 def _sign(x: Expr) -> Expr:
     one, zero = _const(1, x), _const(0, x)
     return tirx.Select(x > zero, one, tirx.Select(x < zero, zero - one, x))
@@ -298,7 +289,7 @@ OPERATORS: dict[str, Operator] = {
     "Greater": each(lambda a, b: a > b),
     "GreaterOrEqual": each(lambda a, b: a >= b),
     "IsInf": mapped(_is_infinite),
-    "IsNaN": each(_is_nan),
+    "IsNaN": each(tir.is_nan),
     "Less": each(lambda a, b: a < b),
     "LessOrEqual": each(lambda a, b: a <= b),
     "Max": each(lambda *xs: functools.reduce(tirx.max, xs)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from edgesparse.geometry import pads_of
 from edgesparse.kernels.lines import Lines
 from edgesparse.kernels.pool import Axis, Pool
 from edgesparse.kernels.reduce import Reduce
@@ -55,31 +56,18 @@ def _axes(node: ir.Node, extents: Sequence[int], outputs: Sequence[int]) -> tupl
     kernel = node.attributes.get_ints("kernel_shape") or ()
     strides = node.attributes.get_ints("strides") or (1,) * rank
     dilations = node.attributes.get_ints("dilations") or (1,) * rank
-    given = tuple(node.attributes.get_ints("pads") or (0,) * (2 * rank))
-    mode = node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET"
+    pads = pads_of(node, extents, kernel, strides, dilations)
     return tuple(
         Axis(
             extents[i],
             outputs[i],
             kernel[i],
             strides[i],
-            (given[i], given[rank + i])
-            if mode == "NOTSET"
-            else _auto_pads(mode, extents[i], outputs[i], kernel[i], strides[i], dilations[i]),
+            (pads[i], pads[rank + i]),
             dilations[i],
         )
         for i in range(rank)
     )
-
-
-def _auto_pads(
-    mode: str, extent: int, outputs: int, taps: int, stride: int, dilation: int
-) -> tuple[int, int]:
-    """Return the padding of auto_pad VALID, SAME_UPPER or SAME_LOWER."""
-    reach = (outputs - 1) * stride + (taps - 1) * dilation + 1
-    total = 0 if mode == "VALID" else max(0, reach - extent)
-    small, large = total // 2, total - total // 2
-    return (large, small) if mode == "SAME_LOWER" else (small, large)
 
 
 def _check_float(node: ir.Node) -> None:
