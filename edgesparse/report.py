@@ -157,7 +157,6 @@ def report(
         "count": format_count,
         "percent": format_percent,
         "reason": reason_of,
-        "tile": format_tile,
         "times": format_ratio,
     }
     return environment.get_template("report.html").render(
@@ -278,10 +277,3 @@ def format_percent(fraction: float | None, digits: int = 1) -> str:
 def format_ratio(value: float | None) -> str:
     """Return a ratio, e.g. `1.85x`."""
     return _NONE if value is None else f"{value:.2f}x"
-
-
-def format_tile(tile: object) -> str:
-    """Return a tile as a decision spells it: text, a list of extents, or nothing."""
-    if isinstance(tile, list | tuple):
-        return " x ".join(map(str, tile)) or _NONE
-    return str(tile) if tile else _NONE

@@ -35,7 +35,7 @@ class LayerRow:
 
 def layer_table(layers: Sequence[LayerRow]) -> Table:
     """Return the table: what each layer is, what was chosen for it, and why."""
-    made = table("Layer", "Op", "Weight", ">Zeros", "Format", "Tile", ">Predicted", "Reason")
+    made = table("Layer", "Op", "Weight", ">Zeros", "Format", ">Predicted", "Reason")
     for column, share in ((0, 2), (1, 1), (-1, 4)):
         made.columns[column].overflow = "fold"
         made.columns[column].ratio = share
@@ -47,7 +47,6 @@ def layer_table(layers: Sequence[LayerRow]) -> Table:
             _extents(decision.get("weight_shape")),
             _percent(decision.get("zeros")),
             decision.get("format") or "",
-            _extents(decision.get("tile")),
             _ratio(decision.get("speedup")),
             reason_of(decision),
         )

@@ -74,11 +74,6 @@ function zerosCell({ decision }) {
   return cell;
 }
 
-function describeFormat({ decision }) {
-  const parts = [decision.format, decision.group && `${decision.group} rows`, decision.tile && `tile ${decision.tile}`];
-  return parts.filter((part) => ["string", "number"].includes(typeof part)).join(" · ") || "–";
-}
-
 /** Fills the table; returns the cells that take the times. */
 function showLayers(layers) {
   const timeCells = layers.map(() => element("td", "–"));
@@ -88,7 +83,7 @@ function showLayers(layers) {
       layerHead(layer),
       element("td", layer.output_shape.join("×")),
       zerosCell(layer),
-      element("td", describeFormat(layer)),
+      element("td", layer.decision.format ?? "–"),
       timeCells[i],
       element("td", layer.decision.reason),
     );
