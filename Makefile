@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+BENCH := build/bench
 JOBS ?= auto
 
 .PHONY: demo test test-all lint format bench clean help
@@ -13,7 +15,7 @@ help:
 	@echo "make test      fast tests, in parallel"
 	@echo "make test-all  slow tests too"
 	@echo "make lint      ruff, mypy, import-linter"
-	@echo "make bench     benchmarks against the peers that are installed"
+	@echo "make bench     all benchmarks (about an hour), then docs/performance.md; installs the peers"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,8 +44,20 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)
-	$(BIN)/python benchmarks/models.py --json bench.jsonl
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+bench: $(BENCH_STAMP)
+	$(BIN)/python benchmarks/models.py --sparsity 0 0.3 0.75 0.9 --json $(BENCH)/1_mobilenet_v1.jsonl
+	$(BIN)/python benchmarks/models.py --pattern block4 --json $(BENCH)/2_block4.jsonl
+	$(BIN)/python benchmarks/models.py --model mobilenet_v2 --sparsity 0.85 --json $(BENCH)/3_mobilenet_v2.jsonl
+	$(BIN)/python benchmarks/models.py --model resnet_50 --seconds 8 --json $(BENCH)/4_resnet_50.jsonl
+	$(BIN)/python benchmarks/curve.py --json $(BENCH)/5_curve.jsonl
+	$(BIN)/python benchmarks/kernels.py --target host wasm-relaxed --json $(BENCH)/6_kernels.jsonl
+	$(BIN)/python benchmarks/fixed_cost.py --json $(BENCH)/7_fixed_cost.jsonl
+	$(BIN)/python benchmarks/cost_model.py --json $(BENCH)/8_cost_model.jsonl
+	$(BIN)/python benchmarks/performance.py $(BENCH) --output docs/performance.md
 
 clean:
 	rm -rf $(VENV) demo-out build dist *.egg-info bench.jsonl

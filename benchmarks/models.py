@@ -1,147 +1,260 @@
-"""Whole networks against the dense engines a user would pick, side by side in one run.
+"""Whole networks against the engines a user would pick, side by side in one run.
 
     python benchmarks/models.py                          table on the screen
     python benchmarks/models.py --json results.jsonl     and one JSON line a measurement
     python benchmarks/models.py --sparsity 0 0.5 0.9 --targets host wasm wasm-relaxed
+    python benchmarks/models.py --peers onnxruntime deepsparse mnn-sparse
 
-Every pair is interleaved by the harness's own loop, one thread, pinned to one CPU. `ratio` is the
-median over pairs of samples of the peer's time over ours: above 1 the bundle is faster. A peer that
-cannot be had is listed as missing.
+The bundle, our own dense bundle of the same network and all peers take turns in the harness's own
+loop, one thread each, pinned to one CPU. `ratio` is the median over pairs of samples of an engine's
+time over the bundle's: above 1 the bundle is faster. `efficiency` is how much of the skipped work
+becomes time: (best dense engine's time / this one's) / (dense multiply-adds / remaining ones).
+`error` is the largest difference from onnxruntime over onnxruntime's largest value. Peers are
+installed on first use into the user's cache; one that cannot be had is listed as missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import dataclasses
 import pathlib
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import edgesparse
-from edgesparse.errors import EdgeSparseError
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
-from edgesparse.harness.devices import DEVICES, resolve_device
-from edgesparse.harness.ort import OrtSession
-from edgesparse.harness.session import ProcessSession, Session
-from edgesparse.harness.statistics import paired_ratio
-from edgesparse.models import zoo
+import numpy as np
+from measuring import (
+    Row,
+    build_model,
+    closing,
+    compile_model,
+    open_bundle,
+    parser_of,
+    say,
+    take_turns,
+    write_rows,
+)
+from peers import PEERS, open_peer, peers_for
 
-WEB = pathlib.Path(__file__).parent / "web"
-INPUTS = [{"name": "input", "shape": [1, 3, 224, 224], "dtype": "float32"}]
+import edgesparse
+from edgesparse.bundle import Bundle
+from edgesparse.errors import EdgeSparseError
+from edgesparse.harness.bench import Timing
+from edgesparse.harness.ort import OrtSession, random_array
+from edgesparse.harness.profile import profile_layers
+from edgesparse.harness.results import shipped_bytes
+from edgesparse.harness.session import ProcessSession
+from edgesparse.harness.statistics import paired_ratio
+
+OURS, OURS_DENSE = "edgesparse", "edgesparse-dense"
+# The time of a wrong answer is no figure: an engine that is further off is listed as missing. Above
+# rounding, Winograd's too: MNN's dense ResNet-50 is 1.2e-3 off with it and 7e-6 without.
+MAX_ERROR = 1e-2
+
+
+@dataclasses.dataclass(slots=True)
+class Field:
+    """All engines of one run.
+
+    Attributes:
+        sessions: The opened ones.
+        versions: Their versions.
+        missing: Peers that could not be had -> why.
+    """
+
+    sessions: dict[str, ProcessSession] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def main() -> None:
     """Measure, print a table, and write JSON lines."""
     options = parse_arguments()
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for sparsity in options.sparsity:
-            model = pathlib.Path(folder) / f"{options.model}_{round(sparsity * 100)}.onnx"
-            zoo.build(
-                options.model, sparsity=sparsity, pattern=options.pattern, seed=0, output=model
-            )
             for target in options.targets:
-                for row in measure(model, target, options):
-                    rows.append({"model": model.stem, "pattern": options.pattern, **row})
-                    print(format_row(rows[-1]), flush=True)
-    if options.json:
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        options.json.write_text(lines, encoding="utf-8")
+                for row in measure(pathlib.Path(folder), sparsity, target, options):
+                    rows.append(row)
+                    print(format_row(row), flush=True)
+    write_rows(options.json, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__ or "", seconds=5.0)
     parser.add_argument("--model", default="mobilenet_v1")
     parser.add_argument("--pattern", default="unstructured")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
     parser.add_argument("--targets", nargs="+", default=["host", "wasm-relaxed"])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of measuring, per engine")
-    parser.add_argument("--json", type=pathlib.Path, help="file for JSON lines")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=sorted(PEERS),
+        metavar="PEER",
+        help=f"by default all that run beside the target: {', '.join(PEERS)}",
+    )
     return parser.parse_args()
 
 
 def measure(
-    model: pathlib.Path, target: str, options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """Yield one row for the bundle and one for its peer."""
-    output = model.with_suffix(f".{target}")
+    folder: pathlib.Path, sparsity: float, target: str, options: argparse.Namespace
+) -> Iterator[Row]:
+    """Yield a row for the bundle, for our own dense one, and for each peer."""
+    say(f"{options.model}, {sparsity:.0%} zeros, {target}: building and compiling ...")
+    model = build_model(folder, options.model, sparsity, options.pattern)
+    common = {
+        "what": "models",
+        "model": options.model,
+        "sparsity": sparsity,
+        "pattern": options.pattern,
+        "target": target,
+    }
     try:
-        bundle = edgesparse.compile(model, target=target, output=output)
-        device = resolve_device(None, bundle)
-        ours = ProcessSession(
-            device.command(bundle),
-            inputs=bundle.manifest["inputs"],
-            outputs=bundle.manifest["outputs"],
-            device=device.name,
-        )
+        bundle = compile_model(model, target)
+        dense = compile_model(build_model(folder, options.model, 0.0), target)
     except EdgeSparseError as error:
-        yield {"peer": "edgesparse", "target": target, "missing": error.message}
+        yield {**common, "peer": OURS, "missing": error.message}
         return
-    peer_name = "onnxruntime" if target == "host" else "onnxruntime-web"
+    wanted = peers_for(target) if options.peers is None else options.peers
+    field = Field()
+    with closing(field.sessions):
+        open_field(field, bundle, dense, model, [n for n in wanted if n in peers_for(target)])
+        timings = take_turns(field.sessions, options.seconds)
+        errors = errors_of(field, model, bundle)
+        layers = {
+            name: profile_of(field.sessions[name], ours)
+            for name, ours in ((OURS, bundle), (OURS_DENSE, dense))
+            if name in field.sessions
+        }
+    field.missing.update(
+        {
+            name: f"wrong answer, error {error:.0e}"
+            for name, error in errors.items()
+            if not error < MAX_ERROR
+        }
+    )
+    right = {name: timing for name, timing in timings.items() if name not in field.missing}
+    for row in rows_of(right, macs_left(bundle)) if OURS in right else ():
+        name = row["peer"]
+        facts: Row = {"version": field.versions[name], "error": errors.get(name)}
+        if name in layers:
+            facts["layers"] = layers[name]
+        yield {**common, **row, **facts, **sizes_of(name, bundle, dense)}
+    for name, reason in field.missing.items():
+        yield {**common, "peer": name, "missing": reason}
+
+
+def open_field(
+    field: Field, bundle: Bundle, dense: Bundle, model: pathlib.Path, peers: list[str]
+) -> None:
+    """Open the bundle, our dense one and every peer that can be had."""
+    field.sessions[OURS] = open_bundle(bundle)
+    if dense.path != bundle.path:
+        field.sessions[OURS_DENSE] = open_bundle(dense)
+    field.versions.update(dict.fromkeys(field.sessions, edgesparse.__version__))
+    for name in peers:
+        enter_peer(field, name, bundle, model)
+
+
+def enter_peer(field: Field, name: str, bundle: Bundle, model: pathlib.Path) -> None:
+    """Open a peer, or note why it is missing."""
     try:
-        peer, version = open_peer(peer_name, model, bundle.manifest["inputs"])
-    except (EdgeSparseError, OSError, subprocess.CalledProcessError) as error:
-        yield {"peer": peer_name, "target": target, "missing": str(error)}
-        return
-    sessions: list[Session] = [ours, peer]
-    try:
-        with pinned(sessions, choose_cpu()):
-            ours_timing, peer_timing = bench_sessions(sessions, Limits(seconds=options.seconds))
-    finally:
-        for session in sessions:
-            session.close()
-    common = {"target": target, "device": device.name, "threads": 1}
-    ratio = paired_ratio(peer_timing.samples_ms, ours_timing.samples_ms)
-    for name, release, timing, factor in (
-        ("edgesparse", edgesparse.__version__, ours_timing, ratio),
-        (peer_name, version, peer_timing, 1.0),
-    ):
+        opened = open_peer(name, model, bundle.manifest, model.parent)
+        field.sessions[name], field.versions[name] = opened
+    except EdgeSparseError as error:
+        field.missing[name] = error.message
+
+
+def errors_of(field: Field, model: pathlib.Path, bundle: Bundle) -> dict[str, float]:
+    """Return each engine's largest difference from onnxruntime, relative to its largest value.
+
+    Our dense bundle is of other weights, so it is left out.
+    """
+    inputs = bundle.manifest["inputs"]
+    sample = {t["name"]: random_array(np.random.default_rng(1), t, 1) for t in inputs}
+    expected = OrtSession(model, inputs).run(sample)
+    errors = {}
+    for name, session in field.sessions.items():
+        if name != OURS_DENSE:
+            with contextlib.suppress(EdgeSparseError):
+                errors[name] = relative_error(session.run(sample), expected)
+    return errors
+
+
+def relative_error(found: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
+    """Return the largest difference over the largest expected magnitude, over all outputs."""
+    return max(
+        float(np.abs(found[name] - value).max() / np.abs(value).max())
+        for name, value in expected.items()
+    )
+
+
+def macs_left(bundle: Bundle) -> float:
+    """Return the share of multiply-adds that the zeros leave, over the whole network."""
+    layers = bundle.manifest["layers"]
+    left: int = sum(layer["nonzero_macs"] for layer in layers)
+    dense: int = sum(layer["macs"] for layer in layers)
+    return left / dense
+
+
+def is_dense(name: str) -> bool:
+    """Whether an engine multiplies by every zero."""
+    return name == OURS_DENSE or (name in PEERS and PEERS[name].is_dense)
+
+
+def rows_of(timings: Mapping[str, Timing], left: float) -> Iterator[Row]:
+    """Yield the figures of every engine.
+
+    Args:
+        timings: Engine -> what was measured; `edgesparse` is the one the others are held against.
+        left: Share of multiply-adds that the zeros leave.
+    """
+    medians = {name: timing.summary.median_ms for name, timing in timings.items()}
+    dense = [median for name, median in medians.items() if is_dense(name)] or [medians[OURS]]
+    for name, timing in timings.items():
         yield {
             "peer": name,
-            "version": release,
-            **common,
-            "ms_median": timing.summary.median_ms,
+            "is_dense": is_dense(name),
+            "ms_median": medians[name],
             "ms_min": timing.summary.min_ms,
-            "ratio": factor,
+            "first_ms": timing.first_ms,
+            "ratio": paired_ratio(timing.samples_ms, timings[OURS].samples_ms),
+            "efficiency": None if is_dense(name) else min(dense) / medians[name] * left,
+            "macs_left": left,
             "samples_ms": timing.samples_ms,
         }
 
 
-def open_peer(name: str, model: pathlib.Path, inputs: list[Any]) -> tuple[Session, str]:
-    """Return a session of the dense engine, and its version."""
-    if name == "onnxruntime":
-        import onnxruntime
-
-        return OrtSession(model, inputs), onnxruntime.__version__
-    install_web_peers()
-    package = json.loads((WEB / "node_modules/onnxruntime-web/package.json").read_text())
-    session = ProcessSession(
-        [shutil.which("node") or "node", str(WEB / "ortweb.mjs"), str(model)],
-        inputs=inputs,
-        outputs=[],
-        device=DEVICES["node"].name,
-    )
-    return session, package["version"]
+def profile_of(session: ProcessSession, bundle: Bundle) -> list[Row]:
+    """Return the time of every layer of a warm bundle."""
+    return [
+        dataclasses.asdict(layer) for layer in profile_layers(session, bundle.manifest["layers"])
+    ]
 
 
-def install_web_peers() -> None:
-    """Install the npm peers beside this script, once."""
-    if not (WEB / "node_modules").exists():
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
-        subprocess.run(command, cwd=WEB, check=True, stdout=sys.stderr)
+def sizes_of(name: str, bundle: Bundle, dense: Bundle) -> Row:
+    """Return what of ours is shipped and how much memory it asks for."""
+    chosen = {OURS: bundle, OURS_DENSE: dense}.get(name)
+    if chosen is None:
+        return {}
+    return {
+        "arena_bytes": chosen.manifest["arena_bytes"],
+        "shipped_bytes": shipped_bytes(chosen),
+    }
 
 
-def format_row(row: dict[str, Any]) -> str:
+def format_row(row: Row) -> str:
     """Return one line of the table."""
-    head = f"{row['model']:<20} {row['target']:<13} {row['peer']:<16}"
+    model = f"{row['model']} {row['sparsity']:.0%} {row['pattern']}"
+    head = f"{model:<32} {row['target']:<13} {row['peer']:<16}"
     if "missing" in row:
         return f"{head} missing: {row['missing']}"
-    return f"{head} {row['ms_median']:9.2f} ms  min {row['ms_min']:8.2f}  {row['ratio']:6.2f}x"
+    line = f"{head} {row['ms_median']:9.2f} ms  min {row['ms_min']:8.2f}  {row['ratio']:6.2f}x"
+    if row["efficiency"] is not None:
+        line += f"  efficiency {row['efficiency']:4.0%}"
+    return line if row["error"] is None else f"{line}  error {row['error']:.0e}"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from edgesparse.errors import (
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
     from edgesparse.compiler import compile
+    from edgesparse.tuning import TuneResult, tune
 
     __version__: str
 
@@ -40,13 +41,20 @@ __all__ = [
     "LatencyError",
     "ModelError",
     "OutputError",
+    "TuneResult",
     "UnsupportedModelError",
     "UsageError",
     "__version__",
     "compile",
+    "tune",
 ]
 
-_LAZY = {"Bundle": "edgesparse.bundle", "compile": "edgesparse.compiler"}
+_LAZY = {
+    "Bundle": "edgesparse.bundle",
+    "TuneResult": "edgesparse.tuning",
+    "compile": "edgesparse.compiler",
+    "tune": "edgesparse.tuning",
+}
 
 
 def __getattr__(name: str) -> Any:

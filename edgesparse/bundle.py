@@ -1,6 +1,7 @@
 """Write and read a bundle: the directory that a device is given.
 
-native: manifest.json model.o libmodel.a libmodel.so runner weights.bin model.h include/edgesparse.h
+native: manifest.json model.o libmodel.a libmodel.so runner weights.bin model.h
+        include/{edgesparse.h,edgesparse_pool.h,edgesparse_pool.c}
 wasm:   manifest.json model.wasm weights.bin index.mjs index.d.ts package.json runner.mjs demo/
 
 The same input gives the same bytes: keys are sorted, and nothing holds a date or a path.
@@ -36,7 +37,7 @@ from edgesparse.manifest import (
     read_manifest,
     read_specs,
 )
-from edgesparse.plan import Plan, TensorSpec
+from edgesparse.plan import MAX_THREADS, Plan, TensorSpec
 from edgesparse.target import Target, missing_cpu_flags
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def _static_files(plan: Plan, target: Target) -> dict[str, bytes]:
     return files | {
         "model.h": glue.header(plan, target.name).encode(),
         "include/edgesparse.h": runtime.source("include/edgesparse.h"),
+        "include/edgesparse_pool.h": runtime.source("include/edgesparse_pool.h"),
+        "include/edgesparse_pool.c": runtime.source("src/pool.c"),
     }
 
 
@@ -230,17 +233,23 @@ class Bundle:
         """The model's name, a C identifier."""
         return str(self.manifest["name"])
 
-    def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, npt.ArrayLike], threads: int = 1) -> dict[str, Array]:
         """Return output name -> array for one run of the model in this process.
 
         Args:
             inputs: Input name -> array of exactly the model's shape and dtype.
+            threads: How many threads share the work; the outputs are the same for any number.
 
         Raises:
-            UsageError: A name, shape or dtype is wrong.
+            UsageError: A name, shape or dtype is wrong, or the number of threads.
             BundleError: The bundle is not for this machine.
         """
-        return self._native.run(self._checked(inputs))
+        if not 1 <= threads <= MAX_THREADS:
+            raise UsageError(
+                f"running bundle {self.path}: expected 1 to {MAX_THREADS} threads, found {threads}",
+                hint="give no more threads than the machine has cores",
+            )
+        return self._native.run(self._checked(inputs), threads)
 
     def verify(self) -> None:
         """Hash every file.

@@ -6,6 +6,7 @@ runtime and no packed calling convention.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import tempfile
@@ -19,7 +20,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
-from edgesparse.plan import Arg, Plan
+from edgesparse.plan import Arg, Plan, Step
 from edgesparse.target import Target
 
 
@@ -27,6 +28,8 @@ def build_object(
     plan: Plan, target: Target, *, progress: Callable[[float], None] | None = None
 ) -> bytes:
     """Return the object file of a plan: `int32_t <name>_main(...)` and its kernels.
+
+    A parallel plan's code calls `es_barrier` of edgesparse.h when it is given several threads.
 
     Args:
         plan: What to call, in order.
@@ -89,8 +92,23 @@ def _lowering_passes() -> list[Any]:
     ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Range:
+    """The parameters of `main` behind its pointers; a serial plan has only the first two."""
+
+    first: Any
+    last: Any
+    thread: Any = None
+    threads: Any = None
+    team: Any = None
+
+
 def _emit_main(plan: Plan) -> Any:
-    """Emit `main(weights, arena, inputs..., outputs..., first, last)`: steps first <= i < last."""
+    """Emit `main(weights, arena, inputs..., outputs..., first, last)`: steps first <= i < last.
+
+    A parallel plan's has three more parameters, `thread, threads, team`, and does one thread's
+    share: its parts of the shared steps and, on thread 0, the others.
+    """
     with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
         builder.func_name(f"{plan.name}_main")
         builder.func_attr({"global_symbol": f"{plan.name}_main"})
@@ -100,18 +118,49 @@ def _emit_main(plan: Plan) -> Any:
         names += [f"input{i}" for i in range(len(plan.inputs))]
         names += [f"output{i}" for i in range(len(plan.outputs))]
         pointers = [builder.arg(name, pointer()) for name in names]
-        first = builder.arg("first", builder.int32())
-        last = builder.arg("last", builder.int32())
+        numbers = ["first", "last", *(["thread", "threads"] if plan.is_parallel else [])]
+        arguments = [builder.arg(name, builder.int32()) for name in numbers]
+        team = [builder.arg("team", pointer())] if plan.is_parallel else []
+        span = _Range(*arguments, *team)
         buffers = {
             name: builder.decl_buffer((1 << 40,), "uint8", data=p)
             for name, p in zip(names, pointers, strict=True)
         }
         for index, step in enumerate(plan.steps):
-            with builder.If(tirx.And(first <= index, index < last)), builder.Then():
-                args = [_address(buffers, arg) for arg in step.args]
-                builder.evaluate(builder.call_extern("void", step.symbol, *args))
+            with builder.If(tirx.And(span.first <= index, index < span.last)), builder.Then():
+                if needs_barrier(plan, index):
+                    _emit_barrier(span, index)
+                _emit_call(step, [_address(buffers, arg) for arg in step.args], span)
         builder.Return(tirx.const(0, "int32"))
     return ir.get()
+
+
+def needs_barrier(plan: Plan, index: int) -> bool:
+    """Whether the threads meet before a step: not between two that thread 0 does alone."""
+    return index > 0 and (plan.steps[index - 1].is_shared or plan.steps[index].is_shared)
+
+
+def _emit_barrier(span: _Range, index: int) -> None:
+    with builder.If(tirx.And(span.threads > 1, span.first < index)), builder.Then():
+        builder.evaluate(builder.call_extern("void", "es_barrier", span.team, span.threads))
+
+
+def _emit_call(step: Step, pointers: list[Any], span: _Range) -> None:
+    """Call a kernel on this thread's parts, or on all of them where this is thread 0."""
+    call = functools.partial(builder.call_extern, "void", step.symbol, *pointers)
+    if step.is_shared:
+        builder.evaluate(call(_share(step, span.thread, span), _share(step, span.thread + 1, span)))
+        return
+    bounds = [] if step.parts is None else [tirx.const(bound, "int32") for bound in (0, 1)]
+    if span.thread is None:
+        builder.evaluate(call(*bounds))
+        return
+    with builder.If(span.thread == 0), builder.Then():
+        builder.evaluate(call(*bounds))
+
+
+def _share(step: Step, thread: Any, span: _Range) -> Any:
+    return tirx.truncdiv(tirx.const(step.parts, "int32") * thread, span.threads)
 
 
 def _address(buffers: dict[str, Any], arg: Arg) -> Any:

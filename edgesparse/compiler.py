@@ -14,11 +14,16 @@ from edgesparse import frontend, passes
 from edgesparse.bundle import Bundle, check_output, write_bundle
 from edgesparse.errors import UsageError
 from edgesparse.lower import SUPPORTED, layer_of, lower
+from edgesparse.passes.select_pattern import SelectPatternPass
 from edgesparse.plan import Layer
 from edgesparse.target import Target, resolve_target
+from edgesparse.tune_cache import apply_tuned
 
 Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
+
+_STAGES = [stage.name for stage in passes.PIPELINE]
+_SELECT = _STAGES.index(SelectPatternPass.__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ def compile(
     output: str | Path,
     shapes: Shapes | None = None,
     name: str | None = None,
+    tuned: bool = True,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile an ONNX model into a bundle.
@@ -51,6 +57,7 @@ def compile(
         output: Folder of the bundle; an older bundle there is replaced.
         shapes: Static shapes for inputs with symbolic dimensions.
         name: Prefix of every C symbol; the file's stem by default.
+        tuned: Use what `tune` measured on this machine, where it did; else the cost model alone.
         progress: Told the stage and the finished fraction.
 
     Raises:
@@ -65,27 +72,17 @@ def compile(
     symbol = c_identifier(path.stem) if name is None else _checked_identifier(name)
 
     say("reading the model", 0.0)
-    optimised = _optimise(path, resolved, shapes, say)
-    say("planning", 0.25)
-    plan = lower(optimised, resolved, symbol)
-    say("generating code", 0.35)
-    from edgesparse.codegen import build_object
-
-    code = build_object(plan, resolved, progress=lambda f: say("generating code", 0.35 + 0.4 * f))
-    say("linking", 0.75)
-    bundle = write_bundle(
-        plan,
-        resolved,
-        code,
-        Path(output),
-        model_sha256=_sha256(path),
-        progress=lambda stage: say(stage, 0.8),
-    )
-    say("done", 1.0)
-    return bundle
+    optimised = _optimise(path, resolved, shapes, tuned, say)
+    return build(optimised, resolved, Path(output), symbol, _sha256(path), say)
 
 
-def inspect(model: str | Path, *, target: str = "host", shapes: Shapes | None = None) -> Inspection:
+def inspect(
+    model: str | Path,
+    *,
+    target: str = "host",
+    shapes: Shapes | None = None,
+    tuned: bool = True,
+) -> Inspection:
     """Return what `compile` would do with a model, without generating code.
 
     Raises:
@@ -93,22 +90,86 @@ def inspect(model: str | Path, *, target: str = "host", shapes: Shapes | None = 
         ModelError: The model cannot be compiled.
     """
     resolved = resolve_target(target)
-    optimised = _optimise(Path(model), resolved, shapes, _say_nothing)
+    optimised = _optimise(Path(model), resolved, shapes, tuned, _say_nothing)
     return Inspection(target, tuple(layer_of(node) for node in optimised.graph))
+
+
+def _optimise(
+    path: Path, target: Target, shapes: Shapes | None, tuned: bool, say: Progress
+) -> ir.Model:
+    prepared = prepare(path, target, shapes, say)
+    if tuned:
+        apply_tuned(prepared, target)
+    return finish(prepared, target)
+
+
+def prepare(
+    path: Path, target: Target, shapes: Shapes | None = None, progress: Progress | None = None
+) -> ir.Model:
+    """Return a model with its graph optimised, before anything is decided for its operators.
+
+    Raises:
+        UsageError: Bad shapes.
+        ModelError: The model cannot be compiled.
+    """
+    loaded = frontend.load(path, dict(shapes or {}))
+    (progress or _say_nothing)("optimising the graph", 0.1)
+    return passes.run(loaded, target, only=_STAGES[:_SELECT])
+
+
+def finish(model: ir.Model, target: Target) -> ir.Model:
+    """Decide what `prepare` left open; a decision that an operator already carries stands.
+
+    Raises:
+        UnsupportedModelError: Operators are not supported.
+    """
+    finished = passes.run(model, target, only=_STAGES[_SELECT:])
+    frontend.check_coverage(finished, SUPPORTED)
+    return finished
+
+
+def build(
+    model: ir.Model,
+    target: Target,
+    output: Path,
+    name: str,
+    model_sha256: str,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Generate code for a finished model and write its bundle.
+
+    Args:
+        model: From `finish`.
+        target: What to generate code for.
+        output: Folder of the bundle.
+        name: Prefix of every C symbol.
+        model_sha256: Hexadecimal SHA-256 of the model file, for the manifest.
+        progress: Told the stage and the finished fraction.
+    """
+    from edgesparse.codegen import build_object
+
+    say = progress or _say_nothing
+    say("planning", 0.25)
+    plan = lower(model, target, name)
+    say("generating code", 0.35)
+    code = build_object(plan, target, progress=lambda f: say("generating code", 0.35 + 0.4 * f))
+    say("linking", 0.75)
+    bundle = write_bundle(
+        plan,
+        target,
+        code,
+        output,
+        model_sha256=model_sha256,
+        progress=lambda stage: say(stage, 0.8),
+    )
+    say("done", 1.0)
+    return bundle
 
 
 def c_identifier(text: str) -> str:
     """Return `text` as a C identifier."""
     cleaned = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_").lower() or "model"
     return f"m_{cleaned}" if cleaned[0].isdigit() else cleaned
-
-
-def _optimise(path: Path, target: Target, shapes: Shapes | None, say: Progress) -> ir.Model:
-    loaded = frontend.load(path, dict(shapes or {}))
-    say("optimising the graph", 0.1)
-    optimised = passes.run(loaded, target)
-    frontend.check_coverage(optimised, SUPPORTED)
-    return optimised
 
 
 def _checked_identifier(name: str) -> str:

@@ -22,7 +22,7 @@ from edgesparse.tiling import Block
 LINE_BYTES = 64
 # Share of the less busy port's work that does not hide behind the other's; fitted, like
 # `bucket_cycles` and `l2_line_cycles`, to all tiles on eight MobileNetV1 shapes, seven densities.
-NOT_HIDDEN = 0.2
+NOT_HIDDEN = 0.1
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
 STREAMED_BYTES_PER_CYCLE = 10
 
@@ -35,22 +35,29 @@ class Work:
         steps: pattern -> columns in its buckets, over all groups.
         buckets: Bucket loops entered, over all groups.
         rows: Output rows.
-        cols: Columns that some row uses: the planes a tile is read from.
+        cols: Columns that some row uses, a KxK window's K neighbours counted once: what a tile
+            of pixels occupies of the cache.
     """
 
     steps: dict[int, int]
     buckets: int
     rows: int
-    cols: int
+    cols: float
 
 
-def work_of(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None = None) -> Work:
+def work_of(
+    weight: npt.NDArray[Any],
+    group: int,
+    patterns: tuple[int, ...] | None = None,
+    neighbours: int = 1,
+) -> Work:
     """Return the work of a matrix packed in groups of `group` rows.
 
     Args:
         weight: (rows, cols).
         group: Rows of a group.
         patterns: Pattern set; by default the masks that occur.
+        neighbours: Columns that read the same pixels but for a shift of a few: the taps of a row.
     """
     masks = pattern_masks(weight, group)
     histogram = np.bincount(masks.reshape(-1), minlength=1 << group)
@@ -60,14 +67,17 @@ def work_of(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | No
     table = superset_table(group, patterns)
     totals = np.bincount(table[histogram > 0], histogram[histogram > 0], len(patterns))
     steps = {mask: int(total) for mask, total in zip(patterns, totals, strict=True)}
-    used = int(masks.any(axis=0).sum())
+    used = float(masks.any(axis=0).sum()) / neighbours
     return Work(steps, len(masks) * len(patterns), weight.shape[0], used)
 
 
-def spmm_cycles(work: Work, blocks: Sequence[Block], lanes: int, core: CpuModel) -> float:
-    """Return predicted cycles of an SpMM over all its tiles."""
+def spmm_cycles(
+    work: Work, blocks: Sequence[Block], lanes: int, core: CpuModel, k_blocks: int = 1
+) -> float:
+    """Return predicted cycles of an SpMM over all its tiles, its columns in `k_blocks` blocks."""
     return sum(
-        block.tiles * _tile_cycles(work, len(block.vectors), lanes, core) for block in blocks
+        block.tiles * _tile_cycles(work, len(block.vectors), lanes, core, k_blocks)
+        for block in blocks
     )
 
 
@@ -89,9 +99,9 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
     )
 
 
-def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel) -> float:
-    load = _load_cycles(work.cols * vectors * lanes * 4, lanes, core)
-    cycles = work.buckets * core.bucket_cycles
+def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel, k_blocks: int) -> float:
+    load = _load_cycles(work.cols / k_blocks * vectors * lanes * 4, lanes, core)
+    cycles = work.buckets * k_blocks * core.bucket_cycles
     for mask, steps in work.steps.items():
         rows = mask.bit_count()
         scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
@@ -100,10 +110,11 @@ def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel) -> float:
         busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
         cycles += steps * (busier + NOT_HIDDEN * other + spilled)
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
-    return cycles + epilogue
+    waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
+    return cycles + epilogue + waiting
 
 
-def _load_cycles(tile_bytes: int, lanes: int, core: CpuModel) -> float:
+def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:
     """Cycles to load one vector of a tile that is read again and again from L1, or from L2."""
     first = 1 / core.loads_per_cycle
     beyond = max(first, lanes * 4 / LINE_BYTES * core.l2_line_cycles)
@@ -118,14 +129,14 @@ def _registers_needed(rows: int, vectors: int, core: CpuModel) -> int:
     Where a multiply-add takes its activation from memory or its weight from a lane, one activation
     is enough at a time; V8 holds the whole column. A spill costs about a cycle a step.
     """
-    streamed = rows if core.broadcast_is_free else rows + vectors
+    streamed = min(rows, vectors) if core.broadcast_is_free else rows + vectors
     return rows * vectors + streamed + 1
 
 
 def fits_registers(group: int, vectors: int, core: CpuModel) -> bool:
     """Whether a whole group's accumulators can stay in registers: no kernel spills those."""
-    weights = group if core.broadcast_is_free else 2
-    return group * vectors + weights + 1 <= core.registers
+    held = min(group, vectors) if core.broadcast_is_free else 2
+    return group * vectors + held + 1 <= core.registers
 
 
 def microseconds(cycles: float, core: CpuModel) -> float:

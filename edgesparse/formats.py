@@ -12,6 +12,7 @@ loop loads an activation once and feeds popcount(pattern) rows without a mask te
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,26 @@ def pack(
     else:
         (_, columns, values), tail_counts = head, np.zeros(0, np.int32)
     return GroupedPatterns(rows, cols, group, patterns, head[0], tail_counts, columns, values)
+
+
+def column_bounds(cols: int, blocks: int) -> list[int]:
+    """Return where blocks of columns begin and end: `blocks` + 1 bounds, as even as can be."""
+    return [cols * i // blocks for i in range(blocks + 1)]
+
+
+def pack_blocks(
+    weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None, blocks: int
+) -> list[GroupedPatterns]:
+    """Return `weight` cut into `blocks` blocks of columns, each packed by itself.
+
+    Their column numbers are the whole matrix's.
+    """
+    bounds = column_bounds(weight.shape[1], blocks)
+    packed = []
+    for first, last in itertools.pairwise(bounds):
+        block = pack(weight[:, first:last], group, patterns)
+        packed.append(dataclasses.replace(block, columns=block.columns + np.int32(first)))
+    return packed
 
 
 def unpack(packed: GroupedPatterns) -> Floats:

@@ -59,13 +59,24 @@ class Operator:
             return self.in_layout.plane_stride
         return self.window.halo_stride * self.images
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether output pixel i reads pixel i of what the kernel is given."""
+        return self.window.is_pointwise or (self.window.is_subsampling and self.images == 1)
+
     def blocks(self, tile_vectors: int) -> tuple[Block, ...]:
         """Return how the output pixels are covered by tiles of at most `tile_vectors` vectors."""
         lanes = self.out_layout.lanes
-        if self.window.is_pointwise:
+        if self.is_flat:
             return flat_blocks(self.out_layout.pixels, lanes, tile_vectors)
-        images = 1 if self.kind == "depthwise" else self.images
-        return window_blocks(self.window, lanes, tile_vectors, images)
+        return window_blocks(self.window, lanes, tile_vectors, self.images)
+
+    @property
+    def tiles_overshoot(self) -> bool:
+        """Whether a vector of one row may reach into the next, so that tiles come in order."""
+        if self.is_flat:
+            return False
+        return self.window.out_width < self.out_layout.lanes
 
     def column_offsets(self) -> npt.NDArray[np.int32]:
         """Return (cols,) int32: the offset of each column's first element in the input."""

@@ -37,9 +37,10 @@ int32_t {name}_main({parameters});
 const es_model *{name}_model(void);
 
 static int32_t entry(const void *payload, void *arena, const void *const *inputs,
-                     void *const *outputs, int32_t first, int32_t last) {{
-  (void)inputs;
-  return {name}_main({arguments});
+                     void *const *outputs, int32_t first, int32_t last, int32_t thread,
+                     int32_t threads, es_team *team) {{
+  (void)inputs, (void)threads, (void)team;
+  return {call};
 }}
 
 {tables}
@@ -148,13 +149,11 @@ def descriptor(plan: Plan, payload_sha256: str) -> str:
     return _DESCRIPTOR.format(
         name=plan.name,
         label=_c_string(plan.name),
-        parameters=", ".join(["const void *", "void *", *pointers, "int32_t", "int32_t"]),
-        arguments=", ".join(
-            ["payload", "arena"]
-            + [f"inputs[{i}]" for i in range(len(plan.inputs))]
-            + [f"outputs[{i}]" for i in range(len(plan.outputs))]
-            + ["first", "last"]
+        parameters=", ".join(
+            ["const void *", "void *", *pointers, "int32_t", "int32_t"]
+            + (["int32_t", "int32_t", "es_team *"] if plan.is_parallel else [])
         ),
+        call=_main_call(plan),
         tables=_tensor_table("INPUTS", plan.inputs)
         + _tensor_table("OUTPUTS", plan.outputs)
         + _layer_table(plan),
@@ -169,6 +168,16 @@ def descriptor(plan: Plan, payload_sha256: str) -> str:
         arena_bytes=plan.arena_bytes,
         digest=", ".join(str(byte) for byte in bytes.fromhex(payload_sha256)),
     )
+
+
+def _main_call(plan: Plan) -> str:
+    arguments = ["payload", "arena"]
+    arguments += [f"inputs[{i}]" for i in range(len(plan.inputs))]
+    arguments += [f"outputs[{i}]" for i in range(len(plan.outputs))]
+    arguments += ["first", "last"]
+    if plan.is_parallel:
+        return f"{plan.name}_main({', '.join([*arguments, 'thread', 'threads', 'team'])})"
+    return f"thread == 0 ? {plan.name}_main({', '.join(arguments)}) : 0"
 
 
 def default_entry(plan: Plan) -> str:

@@ -3,7 +3,7 @@
 native: model.o      the compiled model, without debug sections
         libmodel.a   the same, its descriptor and the runtime, for a program that has a C library
         libmodel.so  all of that and memcpy and friends: needs no other library, 16 KiB pages
-        runner       the bench runner, a static executable
+        runner       the bench runner with its pool of threads, a static executable
 wasm:   model.wasm   everything, no imports, exports its memory
 
 Every tool runs in one temporary directory on relative names, so that no path gets into a file and
@@ -37,7 +37,9 @@ PUBLIC_SYMBOLS = (
     "es_default_model",
     "es_run",
     "es_run_steps",
+    "es_run_thread",
     "es_status_text",
+    "es_team_init",
     "es_verify_weights",
 )
 
@@ -47,7 +49,8 @@ _STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g0")
 _FREESTANDING = ("-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector")
 # Every engine with simd128 has bulk-memory: memcpy is one instruction.
 _WASM_FEATURES = ("-msimd128", "-mbulk-memory")
-_RUNTIME = ("default", "descriptor", "edgesparse", "libc", "sha256")
+_RUNTIME = ("default", "descriptor", "edgesparse", "libc", "sha256", "team")
+_RUNNER = ("pool", "runner", "runner_session")
 _PARALLEL = 2
 
 
@@ -91,7 +94,7 @@ def is_first_link(target: Target) -> bool:
 
 def _write_sources(work: Path, plan: Plan, object_bytes: bytes, payload_sha256: str) -> None:
     files = runtime.sources("src") | {
-        "edgesparse.h": runtime.source("include/edgesparse.h"),
+        **runtime.sources("include"),
         "descriptor.c": glue.descriptor(plan, payload_sha256).encode(),
         "default.c": glue.default_entry(plan).encode(),
         "compiled.o": object_bytes,
@@ -111,12 +114,12 @@ def _link_native(work: Path, target: Target) -> tuple[str, ...]:
     _run_all(
         work,
         [_compile(target, stem, *_FREESTANDING) for stem in _RUNTIME]
-        + [_compile(target, stem, "-O2") for stem in ("runner", "runner_session")]
+        + [_compile(target, stem, "-O2") for stem in _RUNNER]
         + [["ld.lld", "-r", "-Tstrip.ld", "compiled.o", "-o", "model.o"]],
     )
-    archived = ["model.o", "descriptor.o", "edgesparse.o", "sha256.o"]
+    archived = ["model.o", "descriptor.o", "edgesparse.o", "sha256.o", "team.o"]
     shared = [*archived, "default.o", "libc.o"]
-    executable = ["runner.o", "runner_session.o", *archived, "default.o"]
+    executable = [*(f"{stem}.o" for stem in _RUNNER), *archived, "default.o"]
     _run_all(
         work,
         [

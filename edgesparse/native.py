@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ class ModelDescriptor(ctypes.Structure):
     )
 
 
+class Team(ctypes.Structure):
+    """`es_team` of edgesparse.h."""
+
+    _fields_ = (("opaque", ctypes.c_uint32 * 48),)
+
+
 def aligned_empty(size_bytes: int) -> Bytes:
     """Return (size_bytes,) uint8 that starts at a multiple of `ALIGNMENT_BYTES`."""
     memory = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
@@ -106,14 +113,40 @@ class NativeModel:
             _pointers(self._outputs),
         )
         self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
+        self._team, self._threads = Team(), 1
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs for inputs of the right names, shapes and dtypes."""
+    def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """Return the outputs for inputs of the right names, shapes and dtypes.
+
+        Args:
+            inputs: Input name -> array.
+            threads: 1 to `plan.MAX_THREADS`, this one included.
+        """
         with self._lock:
             for name, array in self._inputs.items():
                 np.copyto(array, inputs[name])
-            self._require_ok(self.library.es_run(*self._arguments), "running the model")
+            status = self._run_together(threads) if threads > 1 else self._run_alone()
+            self._require_ok(status, "running the model")
             return {name: array.copy() for name, array in self._outputs.items()}
+
+    def _run_alone(self) -> int:
+        return int(self.library.es_run(*self._arguments))
+
+    def _run_together(self, threads: int) -> int:
+        """Run on this thread and `threads` - 1 workers, which stay for the next time."""
+        if self._workers is None or self._threads != threads:
+            self._require_ok(
+                self.library.es_team_init(ctypes.byref(self._team), threads), "starting threads"
+            )
+            self._workers, self._threads = ThreadPoolExecutor(threads - 1), threads
+        others = [self._workers.submit(self._run_share, i) for i in range(1, threads)]
+        statuses = [self._run_share(0), *(other.result() for other in others)]
+        return max(statuses)
+
+    def _run_share(self, thread: int) -> int:
+        team, last = ctypes.byref(self._team), self.descriptor.step_count
+        return int(self.library.es_run_thread(*self._arguments, team, thread, 0, last))
 
     def _check_weights(self, path: Path) -> None:
         status = self.library.es_verify_weights(
@@ -162,6 +195,9 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.es_verify_weights.argtypes = [model, memory, ctypes.c_uint64]
     library.es_run.argtypes = [model, memory, memory, tensors, tensors]
     library.es_run_steps.argtypes = [*library.es_run.argtypes, ctypes.c_int32, ctypes.c_int32]
+    team, number = ctypes.POINTER(Team), ctypes.c_int32
+    library.es_team_init.argtypes = [team, number]
+    library.es_run_thread.argtypes = [model, memory, memory, tensors, tensors, team, *[number] * 3]
     library.es_status_text.argtypes, library.es_status_text.restype = (
         [ctypes.c_int],
         ctypes.c_char_p,

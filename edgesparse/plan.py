@@ -13,6 +13,9 @@ import numpy as np
 
 ALIGNMENT_BYTES = 64
 
+# A team's largest size; edgesparse.h spells it too.
+MAX_THREADS = 64
+
 Space = Literal["arena", "weights", "input", "output"]
 
 
@@ -22,7 +25,12 @@ def align_up(size: int, alignment: int = ALIGNMENT_BYTES) -> int:
 
 
 class Kernel(Protocol):
-    """A kernel's specification: hashable, equal when the code is equal."""
+    """A kernel's specification: hashable, equal when the code is equal.
+
+    One whose work can be shared by threads has an int property `parts` (>= 1) too, and its
+    PrimFunc takes two more parameters, int32 `first` and `last`: it computes parts
+    first <= part < last only. Parts do not depend on each other and are about equally long.
+    """
 
     @property
     def name(self) -> str:
@@ -30,6 +38,11 @@ class Kernel(Protocol):
 
     def emit(self, symbol: str) -> Any:
         """Return the TIR PrimFunc, one pointer parameter per argument of the call."""
+
+
+def parts_of(kernel: Kernel) -> int | None:
+    """Return into how many parts a kernel's work can be cut, or None if it takes no range."""
+    return getattr(kernel, "parts", None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,11 +119,18 @@ class Step:
         symbol: C symbol of the kernel.
         args: Pointers in the order of the kernel's parameters.
         layer: Index into `Plan.layers`.
+        parts: The kernel's `parts`, or None where it takes no range.
     """
 
     symbol: str
     args: tuple[Arg, ...]
     layer: int
+    parts: int | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several threads have work here; otherwise thread 0 does it all."""
+        return (self.parts or 1) > 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,6 +179,11 @@ class Plan:
     weights: bytes
     arena_bytes: int
     arena_bound_bytes: int
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several threads have work in some step; only then `main` knows of threads."""
+        return any(step.is_shared for step in self.steps)
 
 
 def allocate(buffers: list[Buffer]) -> tuple[int, int]:
@@ -210,6 +235,8 @@ def verify_plan(plan: Plan) -> None:
     for index, step in enumerate(plan.steps):
         if step.symbol not in plan.kernels:
             raise ValueError(f"step {index} calls unknown kernel {step.symbol}")
+        if step.parts != parts_of(plan.kernels[step.symbol]) or (step.parts or 1) < 1:
+            raise ValueError(f"step {index} ({step.symbol}) has {step.parts} parts")
         for arg in step.args:
             _check_bounds(plan, index, arg)
             if arg.space == "output" and "w" in arg.access:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 from edgesparse.plan import align_up
 
@@ -32,6 +34,19 @@ class Block:
     def tiles(self) -> int:
         """How often the tile runs."""
         return math.prod(count for count, _, _ in self.loops)
+
+    def offsets(self, tile: Any, divide: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Return the (input, output) offset of a tile, counted along the loops, innermost first.
+
+        Args:
+            tile: Its number, as an int or an expression.
+            divide: Returns quotient and remainder of such a number.
+        """
+        read, write = self.base
+        for count, step_in, step_out in reversed(self.loops):
+            tile, i = divide(tile, count) if count < self.tiles else (0, tile)
+            read, write = read + i * step_in, write + i * step_out
+        return read, write
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,10 +100,17 @@ class Window:
         return self.is_plain and self.kernel == (1, 1)
 
     @property
+    def is_subsampling(self) -> bool:
+        """Whether the window only skips pixels: its one phase plane is the output's, compact."""
+        return self.kernel == (1, 1) and not self.is_plain and not any(self.pads)
+
+    @property
     def pitch(self) -> int:
         """Elements between rows of one (phase) plane."""
         if self.is_plain:
             return self.width
+        if self.is_subsampling:
+            return self.out_width
         widest = -(-self.width // self.strides[1])
         copied = self.pads[1] // self.strides[1] + 1 + align_up(widest, self.lanes)
         return max(copied, self.row_elements)
@@ -198,3 +220,36 @@ def _row_tiles(height: int, rows: int) -> list[tuple[int, int, int]]:
     whole, rest = divmod(height, rows)
     tiles = [(whole, 0, rows)] if whole else []
     return [*tiles, (1, whole * rows, rest)] if rest else tiles
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Equal pieces of an axis, side by side.
+
+    Attributes:
+        first: Where the first piece starts.
+        size: Elements of a piece.
+        count: Pieces.
+        step: Elements between their starts.
+    """
+
+    first: int
+    size: int
+    count: int = 1
+    step: int = 0
+
+
+def runs(pieces: list[tuple[int, int]], inside: list[bool]) -> list[Run]:
+    """Join neighbouring pieces (start, size) that are alike into runs; only `inside` ones join."""
+    joined: list[Run] = []
+    open_run = False
+    for (start, size), joins in zip(pieces, inside, strict=True):
+        last = joined[-1] if joined else None
+        if open_run and joins and last and last.size == size:
+            step = start - (last.first + (last.count - 1) * last.step)
+            if last.count == 1 or step == last.step:
+                joined[-1] = Run(last.first, size, last.count + 1, step)
+                continue
+        joined.append(Run(start, size))
+        open_run = joins
+    return joined

@@ -2,15 +2,21 @@
 
 The portable fp32 emitters already become `ldp q, q` and `fmla v.4s, v.4s, v.s[lane]` here, so this
 package holds no emitter of its own; those for `sdot`, `i8mm` and fp16 will stand beside the table.
+
+A row's fixed price, the start of its sums and the mispredicted exit of its loop, is paid once a
+tile: below a density of one half a single row with the widest tile wins, above it two or four rows
+(`benchmarks/arm64_cycles.py --formats 1x25 2x12 4x6`). 17 and 25 vectors cover the 49 of a 14x14
+plane in three tiles and in two, 13 cover a 7x7 plane; 7, 14 and 21 are whole rows of 28 pixels.
 """
 
 from __future__ import annotations
 
-# Rows of a group -> vectors of a tile worth trying. 4x6 holds 24 accumulators; one more vector of
-# columns and LLVM spills (tests/linear/test_assembly.py reads the machine code).
+# Rows of a group -> vectors of a tile worth trying. 1x25, 2x12 and 4x6 hold 24 or 25 accumulators;
+# one more vector of columns and LLVM spills for in-order cores (tests/linear/test_assembly.py reads
+# the machine code).
 TILES: dict[int, tuple[int, ...]] = {
-    1: (1, 2, 4, 6, 7, 8, 10, 12),
-    2: (1, 2, 3, 4, 6, 7, 8, 12),
+    1: (1, 2, 3, 4, 6, 7, 8, 10, 13, 14, 17, 20, 21, 24, 25),
+    2: (1, 2, 3, 4, 6, 7, 8, 10, 12),
     4: (1, 2, 3, 4, 5, 6),
     8: (1, 2),
 }

@@ -20,6 +20,7 @@ from edgesparse import cost, kernels_arm, kernels_wasm
 from edgesparse.formats import all_patterns, full_pattern
 from edgesparse.geometry import Operator, matrix_of, operator_of
 from edgesparse.target import Target
+from edgesparse.tiling import row_starts
 
 DECISION_KEY = "edgesparse.decision"
 LINEAR_OPS = ("Conv", "Linear")
@@ -27,7 +28,12 @@ GROUPS = (1, 2, 4, 8)
 X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
-DEPTHWISE_TILE = 4
+# Blocks of columns, and how many columns one must have to be worth a loop of its own.
+K_BLOCKS = (1, 2, 4, 8, 16)
+MIN_COLUMNS = 32
+# Rows of a depthwise tile: at a stride fewer rows of a window overlap.
+DEPTHWISE_ROWS = 4
+DEPTHWISE_ROWS_STRIDED = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Candidate:
         group: Rows of a group.
         patterns: Pattern set.
         tile_vectors: Vectors of a tile.
+        k_blocks: Blocks that the columns come in.
         cycles: Predicted.
         label: For people.
     """
@@ -45,6 +52,7 @@ class Candidate:
     group: int
     patterns: tuple[int, ...]
     tile_vectors: int
+    k_blocks: int
     cycles: float
     label: str
 
@@ -72,18 +80,41 @@ class SelectPatternPass(ir.passes.InPlacePass):
 def decide(node: ir.Node, target: Target) -> dict[str, Any]:
     """Return the decision for one canonical Conv or Linear node."""
     operator = operator_of(node, target.lanes)
-    facts = {
+    if operator.kind == "depthwise":
+        return {**_facts(node, operator), **_depthwise_decision(operator, target)}
+    ranked = ranked_candidates(node, target)
+    return decision_of(node, target, ranked[0], ranked)
+
+
+def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
+    """Return every candidate for a node that is not depthwise, the best predicted first."""
+    operator = operator_of(node, target.lanes)
+    return sorted(_candidates(operator, matrix_of(node), target), key=lambda c: c.cycles)
+
+
+def decision_of(
+    node: ir.Node, target: Target, chosen: Candidate, ranked: list[Candidate]
+) -> dict[str, Any]:
+    """Return the decision that `chosen` stands for, explained beside its rivals.
+
+    Args:
+        node: A canonical Conv or Linear, not depthwise.
+        target: What is compiled for.
+        chosen: One of `ranked`.
+        ranked: What `ranked_candidates` returned.
+    """
+    operator = operator_of(node, target.lanes)
+    dense = min(_candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
+    return {**_facts(node, operator), **_explain(chosen, ranked, dense, target)}
+
+
+def _facts(node: ir.Node, operator: Operator) -> dict[str, Any]:
+    return {
         "weight_shape": list(node.inputs[1].shape.numpy()),  # type: ignore[union-attr]
         "zeros": float(node.metadata_props.get("edgesparse.zeros", "0")),
         "structure": node.metadata_props.get("edgesparse.structure"),
         "kernel": operator.kind,
     }
-    if operator.kind == "depthwise":
-        return {**facts, **_depthwise_decision(operator, target)}
-    weight = matrix_of(node)
-    ranked = sorted(_candidates(operator, weight, target), key=lambda c: c.cycles)
-    dense = min(_candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
-    return {**facts, **_explain(ranked, dense, operator, target)}
 
 
 def _dense_form(operator: Operator) -> npt.NDArray[np.float32]:
@@ -104,17 +135,32 @@ def _candidates(
         if group > 1 and group > operator.rows:
             continue
         for label, patterns in _pattern_sets(weight, group):
-            work = cost.work_of(weight, group, patterns)
+            work = cost.work_of(weight, group, patterns, operator.window.kernel[1])
             for vectors in _tiles(target)[group]:
-                if not cost.fits_registers(group, vectors, target.core) and (group, vectors) != (
-                    1,
-                    1,
-                ):
-                    continue
-                lanes = operator.out_layout.lanes
-                cycles = cost.spmm_cycles(work, operator.blocks(vectors), lanes, target.core)
-                tile = f"{group}x{vectors * lanes}"
-                yield Candidate(group, patterns, vectors, cycles, f"{tile}, {label}")
+                if (group, vectors) == (1, 1) or cost.fits_registers(group, vectors, target.core):
+                    yield from _tile_candidates(
+                        operator, work, group, patterns, vectors, label, target
+                    )
+
+
+def _tile_candidates(
+    operator: Operator,
+    work: cost.Work,
+    group: int,
+    patterns: tuple[int, ...],
+    vectors: int,
+    label: str,
+    target: Target,
+) -> Iterator[Candidate]:
+    lanes = operator.out_layout.lanes
+    blocks = operator.blocks(vectors)
+    for k_blocks in K_BLOCKS:
+        if k_blocks > 1 and operator.cols < k_blocks * MIN_COLUMNS:
+            break
+        cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks)
+        cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
+        name = f"{group}x{vectors * lanes}, {label}{cut}"
+        yield Candidate(group, patterns, vectors, k_blocks, cycles, name)
 
 
 def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
@@ -141,13 +187,12 @@ def _gemv_candidates(weight: npt.NDArray[np.float32], target: Target) -> Iterato
             continue
         stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
         cycles = cost.gemv_cycles(stored, lanes, target.core)
-        yield Candidate(lanes, full_pattern(lanes), 1, cycles, f"{lanes} rows a vector")
+        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, f"{lanes} rows a vector")
 
 
 def _explain(
-    ranked: list[Candidate], dense: Candidate, operator: Operator, target: Target
+    best: Candidate, ranked: list[Candidate], dense: Candidate, target: Target
 ) -> dict[str, Any]:
-    best = ranked[0]
     rival = next((c for c in ranked if (c.group, c.patterns) != (best.group, best.patterns)), None)
     best_us, dense_us = (cost.microseconds(c.cycles, target.core) for c in (best, dense))
     rival_us = cost.microseconds(rival.cycles, target.core) if rival else None
@@ -161,6 +206,7 @@ def _explain(
         "group": best.group,
         "patterns": list(best.patterns),
         "tile": best.tile_vectors,
+        "k_blocks": best.k_blocks,
         "predicted_us": best_us,
         "predicted_dense_us": dense_us,
         "speedup": speedup,
@@ -170,15 +216,17 @@ def _explain(
 
 
 def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
-    vectors = sum(b.tiles * len(b.vectors) for b in operator.blocks(DEPTHWISE_TILE))
-    taps = operator.window.kernel[0] * operator.window.kernel[1]
-    cycles = cost.depthwise_cycles(taps, vectors * operator.images, operator.rows, target.core)
+    window, lanes = operator.window, operator.out_layout.lanes
+    rows = DEPTHWISE_ROWS if window.strides[0] == 1 else DEPTHWISE_ROWS_STRIDED
+    vectors = window.out_height * len(row_starts(window.out_width, lanes)) * operator.images
+    taps = window.kernel[0] * window.kernel[1]
+    cycles = cost.depthwise_cycles(taps, vectors, operator.rows, target.core)
     predicted = cost.microseconds(cycles, target.core)
     return {
         "format": "depthwise",
         "group": 1,
         "patterns": [],
-        "tile": DEPTHWISE_TILE,
+        "tile": rows,
         "predicted_us": predicted,
         "predicted_dense_us": predicted,
         "speedup": 1.0,

@@ -1,7 +1,8 @@
 """What is shipped to the device: C11 sources and JavaScript with zero dependencies.
 
-include/edgesparse.h   the C API of a compiled model
-src/                   its implementation (freestanding), memcpy and friends, and the bench runner
+include/edgesparse.h   the C API of a compiled model; edgesparse_pool.h: threads for it (POSIX)
+src/                   their implementation (all but the pool freestanding), memcpy and friends, and
+                       the bench runner
 web/                   the ES module of a wasm bundle, its types, the node runner and a demo page
 
 Nothing here is imported by Python; these helpers read the files from wherever the package lies.

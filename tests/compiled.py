@@ -56,8 +56,14 @@ def plan_of(model: onnx.ModelProto, target: Target | str = "host") -> Plan:
     return lower(passes.run(loaded, target), target, "m")
 
 
-def run_plan(plan: Plan, inputs: dict[str, np.ndarray], target: Target | None = None) -> dict:
-    """Return the outputs of a plan compiled for the host."""
+def run_plan(
+    plan: Plan, inputs: dict[str, np.ndarray], target: Target | None = None, threads: int = 1
+) -> dict:
+    """Return the outputs of a plan compiled for the host.
+
+    The shares of several threads run one after the other, the last thread's first: what is right
+    then does not depend on their order.
+    """
     code = codegen.build_object(plan, target or resolve_target("host"))
     with tempfile.TemporaryDirectory() as folder:
         main = load_symbol(code, f"{plan.name}_main", pathlib.Path(folder))
@@ -65,7 +71,9 @@ def run_plan(plan: Plan, inputs: dict[str, np.ndarray], target: Target | None = 
         sources = [Fenced(spec.size_bytes, inputs[spec.name].tobytes()) for spec in plan.inputs]
         sinks = [Fenced(spec.size_bytes) for spec in plan.outputs]
         pointers = [memory.pointer for memory in (weights, arena, *sources, *sinks)]
-        assert main(*pointers, 0, len(plan.steps)) == 0
+        for step in range(len(plan.steps)):
+            for thread in reversed(range(threads)):
+                assert main(*pointers, step, step + 1, thread, threads, None) == 0
     for name, memory in (("arena", arena), ("weights", weights)):
         memory.check(name)
     for spec, memory in zip((*plan.inputs, *plan.outputs), (*sources, *sinks), strict=True):
@@ -81,6 +89,7 @@ def load_symbol(code: bytes, symbol: str, folder: pathlib.Path):
     """Return a C function of an object file."""
     (folder / "code.o").write_bytes(code)
     linker = [sys.executable, "-m", "ziglang", "ld.lld", "-shared", "-o", "code.so", "code.o"]
+    linker += ["--defsym=es_barrier=0"]  # one step at a time meets no barrier
     subprocess.run(linker, cwd=folder, check=True)
     function = ctypes.CDLL(str(folder / "code.so"))[symbol]
     function.restype = ctypes.c_int32
@@ -113,12 +122,16 @@ def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray
 
 
 def assert_same_as_onnxruntime(
-    model: onnx.ModelProto, rtol: float = 1e-4, atol: float = 1e-5, target: Target | None = None
+    model: onnx.ModelProto,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+    target: Target | None = None,
+    threads: int = 1,
 ) -> Plan:
     """Compile, run, compare; return the plan for further questions."""
     inputs = random_inputs(model)
     plan = plan_of(model, target or "host")
-    found = run_plan(plan, inputs, target)
+    found = run_plan(plan, inputs, target, threads)
     for name, reference in expected(model, inputs).items():
         np.testing.assert_allclose(found[name], reference, rtol=rtol, atol=atol, err_msg=name)
     return plan

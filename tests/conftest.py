@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -39,6 +39,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == expected, f"{name} has changed; if it should, use --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compile without what somebody has tuned on this machine; subprocesses, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESPARSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _why_missing(isa: str) -> str | None:

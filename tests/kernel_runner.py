@@ -57,7 +57,7 @@ def run_plan(plan: Plan, *inputs: np.ndarray) -> list[np.ndarray]:
     results = [_Memory(_poison(spec.shape, spec.dtype), slack=0) for spec in plan.outputs]
     memories = [weights, arena, *sources, *results]
     pointers = [ctypes.c_void_p(memory.address) for memory in memories]
-    assert main(*pointers, 0, len(plan.steps)) == 0
+    assert main(*pointers, 0, len(plan.steps), 0, 1, None) == 0
     for memory in memories:
         memory.check()
     return [memory.array for memory in results]

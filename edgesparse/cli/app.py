@@ -9,6 +9,7 @@ import click
 # verb -> module, in the order of a day's work, which `--help` keeps.
 VERBS = {
     "inspect": "inspect",
+    "tune": "tune",
     "compile": "compile",
     "check": "check",
     "run": "run",
@@ -17,6 +18,7 @@ VERBS = {
     "zoo": "zoo",
     "targets": "targets",
     "devices": "devices",
+    "cache": "cache",
     "demo": "demo",
 }
 

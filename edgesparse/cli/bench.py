@@ -30,7 +30,13 @@ _DEFAULT_MAX_REGRESSION = 0.05
     type=click.Choice(DEVICE_NAMES),
     help="Where to run; by default what fits the bundle's target. qemu is refused: it emulates.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Threads of the bundles, and of onnxruntime, each bound to a CPU of its own.",
+)
 @click.option(
     "--runs",
     type=click.IntRange(1),
@@ -83,22 +89,23 @@ def command(
 ) -> None:
     """Measure the latency of bundles.
 
-    Bundles take turns with each other and with onnxruntime, on one CPU, so that a machine that
-    slows down for a while slows all of them. A ratio is the median over pairs of samples taken
+    Bundles take turns with each other and with onnxruntime, on the same CPUs, so that a machine
+    that slows down for a while slows all of them. A ratio is the median over pairs of samples taken
     side by side; above 1 the bundle is faster.
     """
     from edgesparse.cli.output import emit_json, say
     from edgesparse.harness.bench import Limits
-    from edgesparse.harness.devices import refuse_emulated
+    from edgesparse.harness.devices import check_threads, refuse_emulated
     from edgesparse.harness.measure import measure
     from edgesparse.harness.profile import PROFILE_RUNS
     from edgesparse.harness.results import read_document
 
-    _check_options(threads, baseline, max_regression, profile, top)
+    _check_options(baseline, max_regression, profile, top)
     saved = None if baseline is None else read_document(baseline)
     opened = [(str(path), open_bundle(path)) for path in bundles]
     chosen = _one_device(device, opened)
     refuse_emulated(chosen)
+    check_threads(chosen, threads)
     say(f"measuring on {chosen.name} ...")
     document = measure(
         opened,
@@ -106,6 +113,7 @@ def command(
         limits=Limits(runs, seconds, warmup),
         against=against_ort,
         profile_runs=PROFILE_RUNS if profile else 0,
+        threads=threads,
     )
     limit = _DEFAULT_MAX_REGRESSION if max_regression is None else max_regression
     slower = [] if saved is None else _compare(document, saved, limit)
@@ -117,7 +125,6 @@ def command(
 
 
 def _check_options(
-    threads: int,
     baseline: pathlib.Path | None,
     max_regression: float | None,
     profile: bool,
@@ -125,10 +132,6 @@ def _check_options(
 ) -> None:
     from edgesparse.errors import UsageError
 
-    if threads != 1:
-        raise UsageError(
-            f"--threads {threads}: bundles currently run on one thread", hint="use `--threads 1`"
-        )
     if max_regression is not None and baseline is None:
         raise UsageError(
             "--max-regression needs something to compare with",
@@ -158,6 +161,9 @@ def _compare(document: dict[str, Any], saved: dict[str, Any], limit: float) -> l
     before, now = saved.get("device", {}).get("cpu"), document["device"].get("cpu")
     if before != now:
         say(f"warning: the baseline was measured on {before}, this is {now}")
+    before, now = saved.get("threads", 1), document["threads"]
+    if before != now:
+        say(f"warning: the baseline was measured with {before} threads, this with {now}")
     return compare_document(document, saved, limit)
 
 
@@ -214,11 +220,12 @@ def _latency_table(document: Mapping[str, Any]) -> Any:
 
 def _conditions(document: Mapping[str, Any]) -> str:
     device, results = document["device"], document["results"]
-    pinned = device["pinned_cpu"]
+    count = document["threads"]
+    pinned = device["pinned_cpus"]
     warmups = ", ".join(str(result["warmup_runs"]) for result in results)
     return (
-        f"one thread on {device['cpu']}"
-        + (f", CPU {pinned}" if pinned is not None else "")
+        f"{'one thread' if count == 1 else f'{count} threads'} on {device['cpu']}"
+        + (f", CPU {', '.join(map(str, sorted(pinned)))}" if pinned else "")
         + (f", node {device['node']}" if "node" in device else "")
         + f"; warm-up {warmups} inferences"
     )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgesparse.cli.options import json_option, model_argument, shape_option, target_option
+from edgesparse.cli.options import (
+    json_option,
+    model_argument,
+    no_tuned_option,
+    shape_option,
+    target_option,
+)
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 )
 @shape_option
 @click.option("--name", help="Prefix of every C symbol; the file's stem by default.")
+@no_tuned_option
 @click.option("--explain", is_flag=True, help="Print the per-layer table as `inspect` does.")
 @json_option
 def command(
@@ -33,13 +40,14 @@ def command(
     output: pathlib.Path,
     shapes: dict[str, tuple[int, ...]],
     name: str | None,
+    no_tuned: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
     """Compile a model into a bundle.
 
     A bundle is a folder: code, packed weights, a C header or an ES module, and a manifest with
-    every layer's decision. The same model gives the same bytes.
+    every layer's decision. The same model and the same cache of `tune` give the same bytes.
     """
     from edgesparse.cli.output import emit_json, progress
     from edgesparse.compiler import compile
@@ -51,6 +59,7 @@ def command(
             output=output,
             shapes=shapes,
             name=name,
+            tuned=not no_tuned,
             progress=report_progress,
         )
     if as_json:
@@ -84,3 +93,5 @@ def _print_summary(bundle: Bundle, explain: bool) -> None:
         f" (no plan needs less than {format_bytes(manifest['arena_bound_bytes'])})"
     )
     click.echo(summary_line(summary(rows)))
+    if tuned := sum("tuned" in row.decision for row in rows):
+        click.echo(f"{tuned} layers as `edgesparse tune` measured them")

@@ -6,16 +6,27 @@ import pathlib
 
 import click
 
-from edgesparse.cli.options import json_option, model_argument, shape_option, target_option
+from edgesparse.cli.options import (
+    json_option,
+    model_argument,
+    no_tuned_option,
+    shape_option,
+    target_option,
+)
 
 
 @click.command("inspect")
 @model_argument
 @target_option
 @shape_option
+@no_tuned_option
 @json_option
 def command(
-    model: pathlib.Path, target: str, shapes: dict[str, tuple[int, ...]], as_json: bool
+    model: pathlib.Path,
+    target: str,
+    shapes: dict[str, tuple[int, ...]],
+    no_tuned: bool,
+    as_json: bool,
 ) -> None:
     """Show which layers gain from sparsity, and why.
 
@@ -28,7 +39,7 @@ def command(
     from edgesparse.cli.output import emit_json, print_table
     from edgesparse.compiler import inspect
 
-    inspection = inspect(model, target=target, shapes=shapes)
+    inspection = inspect(model, target=target, shapes=shapes, tuned=not no_tuned)
     layers = [dataclasses.asdict(layer) for layer in inspection.layers]
     rows = [LayerRow.of(layer) for layer in layers]
     totals = summary(rows)

@@ -30,6 +30,9 @@ device_option = click.option(
     type=click.Choice(DEVICE_NAMES),
     help="Where to run; by default what fits the bundle's target.",
 )
+no_tuned_option = click.option(
+    "--no-tuned", is_flag=True, help="Decide by the cost model alone, whatever `tune` measured."
+)
 model_argument = click.argument(
     "model", type=click.Path(path_type=pathlib.Path), metavar="MODEL.onnx"
 )

@@ -26,11 +26,19 @@ from edgesparse.cli.options import bundle_argument, choose_device, device_option
     help="npz to write, one array per output.",
 )
 @device_option
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Threads that share the work; the outputs are the same for any number.",
+)
 def command(
     bundle: pathlib.Path,
     inputs_path: pathlib.Path,
     outputs_path: pathlib.Path,
     device: str | None,
+    threads: int,
 ) -> None:
     """Run a bundle on inputs from an npz file."""
     from edgesparse.harness.devices import open_session
@@ -39,7 +47,7 @@ def command(
     opened = open_bundle(bundle)
     chosen = choose_device(device, opened)
     inputs = read_samples(inputs_path, opened.manifest["inputs"])
-    with open_session(chosen, opened) as session:
+    with open_session(chosen, opened, threads) as session:
         stacked = session.run(inputs)
     outputs = unstack_outputs(stacked, opened.manifest["outputs"])
     write_npz(outputs_path, outputs)

@@ -153,9 +153,15 @@ def _is_done(samples: Sequence[float], limits: Limits, deadline: float) -> bool:
 
 def choose_cpu() -> int | None:
     """Return the CPU to measure on: the fastest one allowed, the last of equals."""
+    return next(iter(choose_cpus(1)), None)
+
+
+def choose_cpus(threads: int) -> tuple[int, ...]:
+    """Return a CPU for each thread, the fastest first; fewer where there are no more."""
     if not hasattr(os, "sched_getaffinity"):
-        return None
-    return max(os.sched_getaffinity(0), key=lambda cpu: (_max_khz(cpu), cpu))
+        return ()
+    ranked = sorted(os.sched_getaffinity(0), key=lambda cpu: (_max_khz(cpu), cpu), reverse=True)
+    return tuple(ranked[:threads])
 
 
 def _max_khz(cpu: int) -> int:
@@ -167,15 +173,16 @@ def _max_khz(cpu: int) -> int:
 
 
 @contextlib.contextmanager
-def pinned(sessions: Sequence[Session], cpu: int | None) -> Iterator[None]:
-    """Bind all sessions to one CPU; this process gets its CPUs back afterwards."""
-    if cpu is None:
+def pinned(sessions: Sequence[Session], cpus: int | Sequence[int] | None) -> Iterator[None]:
+    """Bind all sessions to the same CPUs; this process gets its own back afterwards."""
+    cpus = (cpus,) if isinstance(cpus, int) else cpus
+    if not cpus:
         yield
         return
     allowed = os.sched_getaffinity(0)
     try:
         for session in sessions:
-            session.pin(cpu)
+            session.pin(*cpus)
         yield
     finally:
         os.sched_setaffinity(0, allowed)

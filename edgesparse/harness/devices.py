@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.harness.session import ProcessSession
+from edgesparse.plan import MAX_THREADS
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -36,12 +37,14 @@ class Device(Protocol):
         name: As `--device` spells it.
         description: One line for `edgesparse devices`.
         emulated: Times measured here are no latencies.
+        one_thread: Why it computes on one thread only, or None where it can use several.
         hint: How to get it when it is not available.
     """
 
     name: str
     description: str
     emulated: bool
+    one_thread: str | None
     hint: str
 
     def available(self) -> str | None:
@@ -50,7 +53,7 @@ class Device(Protocol):
     def accepts(self, architecture: str) -> bool:
         """Whether it can run code for `x86_64`, `aarch64` or `wasm32`."""
 
-    def command(self, bundle: Bundle) -> list[str]:
+    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
         """Return the command that starts the bundle's runner."""
 
     def describe(self) -> dict[str, Any]:
@@ -63,6 +66,7 @@ class HostDevice:
     name = "host"
     description = "this machine, natively"
     emulated = False
+    one_thread: str | None = None
     hint = "use Linux on x86-64 or aarch64"
 
     def available(self) -> str | None:
@@ -75,7 +79,7 @@ class HostDevice:
         """Whether this machine is of that architecture."""
         return architecture == machine_architecture()
 
-    def command(self, bundle: Bundle) -> list[str]:
+    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
         """Return the command that starts the bundle's runner.
 
         Raises:
@@ -89,7 +93,7 @@ class HostDevice:
                 f" {', '.join(missing)}",
                 hint="compile it on this machine with `--target host`",
             )
-        return _native_command(bundle)
+        return _native_command(bundle, threads)
 
     def describe(self) -> dict[str, Any]:
         """Return the CPU's name."""
@@ -102,6 +106,7 @@ class QemuDevice:
     name = "qemu"
     description = "aarch64 emulated by qemu-user: proves correctness, does not time"
     emulated = True
+    one_thread: str | None = None
     hint = "apt-get install qemu-user"
 
     def available(self) -> str | None:
@@ -112,13 +117,14 @@ class QemuDevice:
         """Whether the code is for aarch64."""
         return architecture == "aarch64"
 
-    def command(self, bundle: Bundle) -> list[str]:
+    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
         """Return the command that starts the bundle's runner.
 
         The emulated core is a Cortex-A72, plain ARMv8.0-A: an instruction a later core has but
         the oldest supported phone does not is an error here too.
         """
-        return [_qemu() or "qemu-aarch64", "-cpu", "cortex-a72", *_native_command(bundle)]
+        runner = _native_command(bundle, threads)
+        return [_qemu() or "qemu-aarch64", "-cpu", "cortex-a72", *runner]
 
     def describe(self) -> dict[str, Any]:
         """Return the emulated core."""
@@ -131,6 +137,9 @@ class NodeDevice:
     name = "node"
     description = "WebAssembly in node"
     emulated = False
+    one_thread: str | None = (
+        "threads in WebAssembly need SharedArrayBuffer and cross-origin isolation"
+    )
     hint = "apt-get install nodejs"
 
     def available(self) -> str | None:
@@ -141,12 +150,14 @@ class NodeDevice:
         """Whether the code is WebAssembly."""
         return architecture == "wasm32"
 
-    def command(self, bundle: Bundle) -> list[str]:
+    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
         """Return the command that starts the bundle's runner.
 
         Raises:
             DeviceError: The bundle needs relaxed SIMD and this node has none.
+            UsageError: More than one thread is asked for.
         """
+        check_threads(self, threads)
         flags: tuple[str, ...] = ()
         if "+relaxed-simd" in bundle.manifest["target"]["features"]:
             flags = relaxed_simd_flags()
@@ -203,15 +214,35 @@ def refuse_emulated(device: Device) -> None:
         )
 
 
-def open_session(device: Device, bundle: Bundle) -> ProcessSession:
+def check_threads(device: Device, threads: int) -> None:
+    """Check that a device can compute on so many threads.
+
+    Raises:
+        UsageError: It cannot, or nothing can.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            f"expected 1 to {MAX_THREADS} threads, found {threads}",
+            hint="give no more threads than the machine has cores",
+        )
+    if threads > 1 and device.one_thread:
+        raise UsageError(
+            f"device {device.name} computes on one thread: {device.one_thread}",
+            hint="use `--threads 1`, or a bundle for a native target",
+        )
+
+
+def open_session(device: Device, bundle: Bundle, threads: int = 1) -> ProcessSession:
     """Start the bundle's runner on a device.
 
     Raises:
+        UsageError: The device cannot compute on so many threads.
         DeviceError: The runner cannot be started or cannot open the bundle.
         BundleError: The bundle holds no runner.
     """
+    check_threads(device, threads)
     return ProcessSession(
-        device.command(bundle),
+        device.command(bundle, threads),
         inputs=bundle.manifest["inputs"],
         outputs=bundle.manifest["outputs"],
         device=device.name,
@@ -278,14 +309,16 @@ def _first_line(command: list[str]) -> str:
     return text.strip().partition("\n")[0]
 
 
-def _native_command(bundle: Bundle) -> list[str]:
+def _native_command(bundle: Bundle, threads: int) -> list[str]:
     root = pathlib.Path(bundle.path).resolve()
     runner = _existing(root / "runner")
     if not os.access(runner, os.X_OK):
         raise BundleError(
             f"{runner} is not executable", hint=f"it lost its mode when copied: chmod +x {runner}"
         )
-    return [str(runner), str(_existing(root / "weights.bin"))]
+    # Named only when it matters, so that a bundle from before there were threads runs on.
+    count = [] if threads == 1 else [str(threads)]
+    return [str(runner), str(_existing(root / "weights.bin")), *count]
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
+from edgesparse.harness.bench import Limits, bench_sessions, choose_cpus, pinned
 from edgesparse.harness.devices import Device, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import profile_layers
@@ -29,8 +29,9 @@ def measure(
     limits: Limits | None = None,
     against: str | os.PathLike[str] | None = None,
     profile_runs: int = 0,
+    threads: int = 1,
 ) -> dict[str, Any]:
-    """Return the result document of bundles measured in turns, all on one CPU and one thread.
+    """Return the result document of bundles measured in turns, all on the same CPUs.
 
     Args:
         bundles: Labels and bundles.
@@ -38,21 +39,23 @@ def measure(
         limits: When to stop.
         against: ONNX file to run under onnxruntime beside them.
         profile_runs: Instrumented inferences of each bundle after the others; 0 for no profile.
+        threads: Threads of every bundle and of the peer, each bound to a CPU of its own.
 
     Raises:
-        UsageError: The peer's model has other inputs than a bundle.
+        UsageError: The peer's model has other inputs than a bundle, or the device has not so
+            many threads.
         DeviceError: The device is emulated, missing, or failed.
     """
     refuse_emulated(device)
-    cpu = choose_cpu()
+    cpus = choose_cpus(threads)
     with contextlib.ExitStack() as stack:
         sessions: list[Session] = [
-            stack.enter_context(open_session(device, bundle)) for _, bundle in bundles
+            stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles
         ]
         opened = list(sessions)
         if against is not None:
-            sessions.append(_open_peer(against, [bundle for _, bundle in bundles]))
-        with pinned(sessions, cpu):
+            sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))
+        with pinned(sessions, cpus):
             timings = bench_sessions(sessions, limits)
             results = [
                 BundleResult(
@@ -69,10 +72,12 @@ def measure(
     peer = None
     if against is not None:
         peer = PeerResult("onnxruntime", OrtSession.version(), str(against), timings[-1])
-    return result_document(device, results, peer=peer, pinned_cpu=cpu)
+    return result_document(device, results, peer=peer, pinned_cpus=cpus, threads=threads)
 
 
-def _open_peer(model: str | os.PathLike[str], bundles: Sequence[Bundle]) -> OrtSession:
+def _open_peer(
+    model: str | os.PathLike[str], bundles: Sequence[Bundle], threads: int
+) -> OrtSession:
     inputs = bundles[0].manifest["inputs"]
     for bundle in bundles[1:]:
         if bundle.manifest["inputs"] != inputs:
@@ -81,4 +86,4 @@ def _open_peer(model: str | os.PathLike[str], bundles: Sequence[Bundle]) -> OrtS
                 " be timed against both",
                 hint="bench them one at a time",
             )
-    return OrtSession(model, inputs)
+    return OrtSession(model, inputs, threads)

@@ -1,7 +1,7 @@
 """The result document of a benchmark, schema 1: what `bench --json` prints and a baseline holds.
 
     {"schema": 1, "edgesparse": "0.1.0", "threads": 1,
-     "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", ...},
+     "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", "pinned_cpus", ...},
      "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "min_ms", "p90_ms",
                   "first_ms", "runs", "warmup_runs", "batch", "open_ms", "arena_bytes",
                   "shipped_bytes", "ratio", "over_first", "samples_ms", "layers", "baseline"}],
@@ -21,7 +21,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
@@ -78,19 +78,21 @@ def result_document(
     results: list[BundleResult],
     *,
     peer: PeerResult | None = None,
-    pinned_cpu: int | None = None,
+    pinned_cpus: Sequence[int] = (),
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Return the document; see the module's text for its schema."""
     return {
         "schema": SCHEMA,
         "edgesparse": importlib.metadata.version("edgesparse"),
-        "threads": 1,
+        "threads": threads,
         "device": {
             "name": device.name,
             "emulated": device.emulated,
             "machine": platform.machine(),
             "system": platform.platform(),
-            "pinned_cpu": pinned_cpu,
+            "pinned_cpu": next(iter(pinned_cpus), None),
+            "pinned_cpus": list(pinned_cpus),
             **device.describe(),
         },
         "results": [_result_entry(result, results[0], peer) for result in results],

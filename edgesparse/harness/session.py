@@ -53,8 +53,8 @@ class Session(Protocol):
     def load(self, inputs: Mapping[str, Array]) -> None:
         """Keep one sample for timing."""
 
-    def pin(self, cpu: int) -> None:
-        """Bind the thread that computes to one CPU, where the system can."""
+    def pin(self, *cpus: int) -> None:
+        """Bind the threads that compute to a CPU each, where the system can."""
 
     def close(self) -> None:
         """Give everything back; closing twice is fine."""
@@ -267,11 +267,13 @@ class ProcessSession:
         )
         self._ask("load", path.name)
 
-    def pin(self, cpu: int) -> None:
-        """Bind the runner's main thread; an engine's compiler threads stay free."""
-        if hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(self._process.pid, {cpu})
+    def pin(self, *cpus: int) -> None:
+        """Bind the runner's main thread to one CPU, or its threads to several.
+
+        An engine's compiler threads stay free: what has them computes on one thread.
+        """
+        main = self._process.pid
+        pin_threads(_threads_of(main) if len(cpus) > 1 else [main], cpus)
 
     def _stop(self) -> None:
         process = self._process
@@ -301,6 +303,29 @@ class ProcessSession:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def pin_threads(threads: Sequence[int], cpus: Sequence[int]) -> None:
+    """Bind threads (ids of the system) to a CPU each, or to all where there are too few."""
+    for index, thread in enumerate(threads):
+        own = {cpus[index]} if len(threads) <= len(cpus) else set(cpus)
+        # The system has no such call, or the thread has ended.
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setaffinity(thread, own)
+
+
+def _threads_of(process: int) -> list[int]:
+    """Return the threads of a process, its first one first."""
+    try:
+        threads = sorted(map(int, os.listdir(f"/proc/{process}/task")))
+    except OSError:
+        return [process]
+    return [process, *(thread for thread in threads if thread != process)]
+
+
+def own_threads() -> set[int]:
+    """Return the threads of this process, where the system tells."""
+    return set(_threads_of(os.getpid()))
 
 
 def _little_endian(dtype: str) -> np.dtype[Any]:

@@ -1,22 +1,26 @@
-"""Depthwise KxK convolution: one filter per channel, planes in, planes out.
+"""Depthwise KxK convolution: one filter per channel, planes in, planes out, no padded copy.
 
-Channel by channel: the plane goes into a haloed scratch plane that stays in L1, then tiles of rows
-are accumulated from it. The halo is zeroed once; only the interior is written again.
+A tile is one vector wide and a few rows high: rows above each other share the input rows their
+windows overlap in, so h rows of a KxK window load (h + K - 1) · K vectors, not h · K · K. Taps
+that lie outside the image are left out (rows) or shuffled to zero (columns) when the code is made;
+tiles in the middle of the image need neither and share one loop.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+
+from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
-from edgesparse.kernels.halo import emit_clear, emit_fill
-from edgesparse.tiling import Block, Window
+from edgesparse.tiling import Run, Window, row_starts, runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Depthwise:
-    """One depthwise convolution.
+    """One depthwise convolution. A part is one input channel.
 
     Attributes:
         window: The sliding window.
@@ -26,7 +30,7 @@ class Depthwise:
         in_stride: Elements between input planes.
         out_stride: Elements between output planes.
         lanes: float32 lanes of a vector.
-        blocks: How the output pixels of one image are covered.
+        height: Rows of a tile.
         activation: Name in `elementwise.ACTIVATIONS`, or "".
         alpha: First parameter of the activation.
         beta: Second parameter of the activation.
@@ -40,7 +44,7 @@ class Depthwise:
     in_stride: int
     out_stride: int
     lanes: int
-    blocks: tuple[Block, ...]
+    height: int
     activation: str = ""
     alpha: float = 0.0
     beta: float = 0.0
@@ -56,58 +60,150 @@ class Depthwise:
         return f"f32_depthwise{rows}x{columns}s{self.window.strides[0]}{fused}"
 
     @property
-    def scratch_elements(self) -> int:
-        """float32 elements of the scratch plane."""
-        return self.window.halo_stride
+    def parts(self) -> int:
+        """Input channels."""
+        return self.channels // self.multiplier
 
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, weight, bias, [residual], scratch, y)."""
-        names = ["x", "weight", "bias", *(["residual"] if self.residual else []), "scratch", "y"]
+        """Return the PrimFunc (x, weight, bias, [residual], y, range)."""
+        names = ["x", "weight", "bias", *(["residual"] if self.residual else []), "y"]
 
-        def body(*buffers: tir.Buffer) -> None:
+        def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(names, buffers, strict=True))
             image = self.window.height * self.window.width
             out_image = self.window.out_height * self.window.out_width
-            emit_clear(self.window, p["scratch"], 0)
-            inputs = self.channels // self.multiplier
-            with tir.grid(inputs, self.images) as (c, n):
-                emit_fill(self.window, p["x"], c * self.in_stride + n * image, p["scratch"], 0)
-                with tir.loop(self.multiplier) as m:
-                    channel = c * self.multiplier + m
-                    base = channel * self.out_stride + n * out_image
-                    for block in self.blocks:
-                        self._emit_block(p, block, channel, base)
+            with tir.between(first, last) as c, tir.grid(self.images, self.multiplier) as (n, m):
+                channel = c * self.multiplier + m
+                read = c * self.in_stride + n * image
+                write = channel * self.out_stride + n * out_image
+                self._emit_image(p, channel, read, write)
 
-        return tir.function(symbol, dict.fromkeys(names, "float32"), body)
+        return tir.function(symbol, dict.fromkeys(names, "float32"), body, ranged=True)
 
-    def _emit_block(
-        self, p: dict[str, tir.Buffer], block: Block, channel: tir.Expr, base: tir.Expr
+    def _emit_image(
+        self, p: dict[str, tir.Buffer], channel: tir.Expr, read: tir.Expr, write: tir.Expr
     ) -> None:
-        with tir.grid(*(count for count, _, _ in block.loops)) as indices:
-            read, write = block.base
-            for i, (_, step_in, step_out) in zip(indices, block.loops, strict=True):
-                read, write = read + i * step_in, write + i * step_out
-            totals = [self._convolve(p, read + offset, channel) for offset, _ in block.vectors]
-            # Stores last and in ascending order: a vector may overshoot into the next row.
-            for (_, offset), total in zip(block.vectors, totals, strict=True):
-                self._emit_store(p, base + write + offset, total)
+        rows, columns = self._row_runs(), self._column_runs()
+        row_stride, column_stride = self.window.strides
+        for down in rows:
+            with tir.loop(down.count) as i:
+                for across in columns:
+                    with tir.loop(across.count) as j:
+                        y, x = i * down.step, j * across.step
+                        tile = _Tile(
+                            p,
+                            channel,
+                            down.first,
+                            across.first,
+                            down.size,
+                            read + y * (row_stride * self.window.width) + x * column_stride,
+                            write + y * self.window.out_width + x,
+                        )
+                        self._emit_tile(tile)
 
-    def _convolve(self, p: dict[str, tir.Buffer], read: tir.Expr, channel: tir.Expr) -> tir.Buffer:
-        lanes, (rows, columns) = self.lanes, self.window.kernel
-        acc = tir.local(lanes)
-        tir.store(acc, 0, tir.splat(tir.load(p["bias"], channel), lanes), lanes)
-        for y in range(rows):
-            for x in range(columns):
-                weight = tir.load(p["weight"], channel * (rows * columns) + (y * columns + x))
-                tap = tir.load(p["scratch"], read + self.window.tap_offset(y, x), lanes)
-                total = tir.load(acc, 0, lanes) + tap * tir.splat(weight, lanes)
-                tir.store(acc, 0, total, lanes)
-        return acc
+    def _row_runs(self) -> list[Run]:
+        """Tiles from top to bottom; those that miss no tap in common loops."""
+        starts = range(0, self.window.out_height, self.height)
+        pieces = [(start, min(self.height, self.window.out_height - start)) for start in starts]
+        inside = [
+            all(
+                0 <= self._position(0, row, tap) < self.window.height
+                for row in (start, start + size - 1)
+                for tap in (0, self.window.kernel[0] - 1)
+            )
+            for start, size in pieces
+        ]
+        return runs(pieces, inside)
 
-    def _emit_store(self, p: dict[str, tir.Buffer], offset: tir.Expr, acc: tir.Buffer) -> None:
+    def _column_runs(self) -> list[Run]:
+        """Vectors from left to right; those that miss no tap in common loops."""
+        starts = row_starts(self.window.out_width, self.lanes)
+        inside = [
+            all(
+                0 <= self._position(1, column, tap) < self.window.width
+                for column in (start, start + self.lanes - 1)
+                for tap in (0, self.window.kernel[1] - 1)
+            )
+            for start in starts
+        ]
+        return runs([(start, self.lanes) for start in starts], inside)
+
+    def _position(self, axis: int, output: int, tap: int) -> int:
+        """Input row or column that a tap of an output row or column reads."""
+        window = self.window
+        return output * window.strides[axis] + tap * window.dilations[axis] - window.pads[axis]
+
+    def _emit_tile(self, tile: _Tile) -> None:
+        lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
+        totals = [tir.local(lanes) for _ in range(tile.height)]
+        for total in totals:
+            tir.store(total, 0, tir.splat(tir.load(tile.p["bias"], tile.channel), lanes), lanes)
+        users: dict[int, list[tuple[int, int]]] = {}
+        for row, tap in itertools.product(range(tile.height), range(taps_y)):
+            source = self._position(0, tile.row + row, tap)
+            if 0 <= source < self.window.height:
+                users.setdefault(source, []).append((row, tap))
+        for source in sorted(users):
+            for x in range(taps_x):
+                value = self._load_row(tile, source, x)
+                if value is None:
+                    continue
+                value = tir.keep(value, lanes)
+                for row, y in users[source]:
+                    at = tile.channel * (taps_y * taps_x) + (y * taps_x + x)
+                    weight = tir.splat(tir.load(tile.p["weight"], at), lanes)
+                    total = tir.load(totals[row], 0, lanes) + value * weight
+                    tir.store(totals[row], 0, total, lanes)
+        # Stores last and from top to bottom: a vector may overshoot into the next row.
+        for row, total in enumerate(totals):
+            self._emit_store(tile, tile.target(row, self.window), total)
+
+    def _load_row(self, tile: _Tile, source: int, tap: int) -> tir.Expr | None:
+        """Return what a tap sees of an input row, zero outside the image; None where all is."""
+        lanes, stride = self.lanes, self.window.strides[1]
+        first = self._position(1, tile.column, tap)
+        inside = {
+            lane: first + lane * stride
+            for lane in range(lanes)
+            if 0 <= first + lane * stride < self.window.width
+            and tile.column + lane < self.window.out_width
+        }
+        if not inside:
+            return None
+        low, high = min(inside.values()), max(inside.values())
+        row = tile.read + source * self.window.width
+        # Taps a whole stride apart, or less, can then share loads.
+        low = max(0, low - tap * self.window.dilations[1] % stride)
+        loads = [tir.load(tile.p["x"], row + at, lanes) for at in range(low, high + 1, lanes)]
+        zero = len(loads) * lanes
+        indices = [inside[lane] - low if lane in inside else zero for lane in range(lanes)]
+        if indices == list(range(lanes)):
+            return loads[0]
+        if zero in indices:
+            loads.append(tir.splat(0.0, lanes))
+        return tirx.Shuffle(loads, indices) if lanes > 1 else loads[0]
+
+    def _emit_store(self, tile: _Tile, offset: tir.Expr, acc: tir.Buffer) -> None:
         lanes = self.lanes
         total = tir.load(acc, 0, lanes)
         if self.residual:
-            total = total + tir.load(p["residual"], offset, lanes)
+            total = total + tir.load(tile.p["residual"], offset, lanes)
         total = activation(self.activation, total, lanes, self.alpha, self.beta)
-        tir.store(p["y"], offset, total, lanes)
+        tir.store(tile.p["y"], offset, total, lanes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Tile:
+    """One tile: where it stands in the image, and what its loops add to that."""
+
+    p: dict[str, tir.Buffer]
+    channel: tir.Expr
+    row: int
+    column: int
+    height: int
+    read: tir.Expr
+    write: tir.Expr
+
+    def target(self, row: int, window: Window) -> tir.Expr:
+        """Offset of a row of the tile in y."""
+        return self.write + ((self.row + row) * window.out_width + self.column)

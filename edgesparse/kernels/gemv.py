@@ -18,7 +18,7 @@ CHAINS = 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gemv:
-    """One sparse matrix-vector product.
+    """One sparse matrix-vector product. A part is one group of rows.
 
     Attributes:
         rows: Rows of W, padded to a multiple of `lanes` by the caller.
@@ -44,34 +44,39 @@ class Gemv:
         )
         return f"f32_gemv_g{self.lanes}{fused}"
 
+    @property
+    def parts(self) -> int:
+        """Groups of `lanes` rows."""
+        return self.rows // self.lanes
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, values, columns, counts, bias, [residual], y)."""
+        """Return the PrimFunc (x, values, columns, bounds, bias, [residual], y, range)."""
         params = {
             "x": "float32",
             "values": "float32",
             "columns": "int32",
-            "counts": "int32",
+            "bounds": "int32",
             "bias": "float32",
             **({"residual": "float32"} if self.residual else {}),
             "y": "float32",
         }
 
-        def body(*buffers: tir.Buffer) -> None:
+        def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(params, buffers, strict=True))
-            cursor = tir.local(1, "int32")
-            tir.store(cursor, 0, tir.const_i32(0))
-            with tir.loop(self.rows // self.lanes) as g:
-                self._emit_group(p, cursor, g)
+            with tir.between(first, last) as g:
+                self._emit_group(p, g)
 
-        return tir.function(symbol, params, body)
+        return tir.function(symbol, params, body, ranged=True)
 
-    def _emit_group(self, p: dict[str, tir.Buffer], cursor: tir.Buffer, g: tir.Expr) -> None:
+    def _emit_group(self, p: dict[str, tir.Buffer], g: tir.Expr) -> None:
         lanes = self.lanes
         chains = [tir.local(lanes) for _ in range(CHAINS)]
         for k, chain in enumerate(chains):
             start = tir.splat(0.0, lanes) if k else tir.load(p["bias"], g * lanes, lanes)
             tir.store(chain, 0, start, lanes)
-        count = tir.load(p["counts"], g)
+        cursor = tir.local(1, "int32")
+        tir.store(cursor, 0, tir.load(p["bounds"], g))
+        count = tir.load(p["bounds"], g + 1) - tir.load(p["bounds"], g)
         with tir.loop(count // CHAINS):
             for k, chain in enumerate(chains):
                 self._emit_column(p, cursor[0] + k, chain)

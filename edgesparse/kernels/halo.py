@@ -15,7 +15,7 @@ from edgesparse.tiling import Window
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Halo:
-    """Write the haloed planes of every channel and image.
+    """Write the haloed planes of every channel and image. A part is one channel.
 
     Attributes:
         window: The window that will read them; `window.lanes` is the vector width.
@@ -34,17 +34,22 @@ class Halo:
         """Stem of the C symbol."""
         return f"f32_halo_s{self.window.strides[0]}"
 
+    @property
+    def parts(self) -> int:
+        """Channels."""
+        return self.channels
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, y)."""
+        """Return the PrimFunc (x, y, range)."""
         image = self.window.height * self.window.width
 
-        def body(x: tir.Buffer, y: tir.Buffer) -> None:
-            with tir.grid(self.channels, self.images) as (c, n):
+        def body(first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+            with tir.between(first, last) as c, tir.loop(self.images) as n:
                 base = (c * self.images + n) * self.window.halo_stride
                 emit_clear(self.window, y, base)
                 emit_fill(self.window, x, c * self.plane_stride + n * image, y, base)
 
-        return tir.function(symbol, {"x": "float32", "y": "float32"}, body)
+        return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
 
 def emit_clear(window: Window, y: tir.Buffer, base: tir.Expr) -> None:

@@ -8,17 +8,60 @@ activation and writes the tile.
 Columns are stored as element offsets into X, so that a column may be a channel (1x1), or a channel
 and a tap (KxK), of any convolution group, without the kernel knowing.
 
-Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours.
+The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
+while all rows use it; the accumulators then wait in Y from one block to the next.
+
+A *part* is one tile and one chunk of rows: parts do not depend on each other, so that threads can
+share them.
+
+Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours; blocking
+of the shared dimension as in Goto & van de Geijn, Anatomy of High-Performance Matrix
+Multiplication, 2008.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.tiling import Block
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChunkTable:
+    """Where things lie in a chunk's row of the table `starts`.
+
+    Where columns and where values begin stand apart: side by side, LLVM would keep both cursors in
+    one SIMD register, and an address would have to be moved out of it for every column.
+
+    Attributes:
+        k_blocks: Blocks of columns.
+    """
+
+    k_blocks: int
+
+    @property
+    def columns(self) -> int:
+        """For each block of columns, its first entry in `columns`."""
+        return 0
+
+    @property
+    def groups(self) -> int:
+        """The first group, and one behind the last."""
+        return self.k_blocks
+
+    @property
+    def values(self) -> int:
+        """For each block of columns, its first entry in `values`."""
+        return self.k_blocks + 2
+
+    @property
+    def entries(self) -> int:
+        """int32 entries of a chunk."""
+        return 2 * self.k_blocks + 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +79,12 @@ class Spmm:
         alpha: First parameter of the activation.
         beta: Second parameter of the activation.
         residual: Whether an array laid out as the output is added before the activation.
+        k_blocks: Blocks of columns; each was packed by itself.
+        chunks: Runs of row groups that `starts` describes.
+        ordered: Whether a tile's stores may reach into the next tile's pixels, so that tiles must
+            be computed in order.
+        by_lane: Whether a multiply-add takes its weight from a lane of a vector: whole vectors of
+            weights are then loaded at once.
     """
 
     rows: int
@@ -48,6 +97,10 @@ class Spmm:
     alpha: float = 0.0
     beta: float = 0.0
     residual: bool = False
+    k_blocks: int = 1
+    chunks: int = 1
+    ordered: bool = False
+    by_lane: bool = False
 
     @property
     def name(self) -> str:
@@ -58,104 +111,167 @@ class Spmm:
         )
         return f"f32_spmm_g{self.group}{kind}{fused}"
 
+    @property
+    def parts(self) -> int:
+        """Pieces of work that do not depend on each other."""
+        return self.chunks * (1 if self.ordered else sum(block.tiles for block in self.blocks))
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, values, columns, counts, bias, [residual], y)."""
+        """Return the PrimFunc (x, values, columns, counts, starts, bias, [residual], y, range)."""
         params = {
             "x": "float32",
             "values": "float32",
             "columns": "int32",
             "counts": "int32",
+            "starts": "int32",
             "bias": "float32",
             **({"residual": "float32"} if self.residual else {}),
             "y": "float32",
         }
 
-        def body(*buffers: tir.Buffer) -> None:
+        def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             pointers = dict(zip(params, buffers, strict=True))
+            if self.ordered:
+                with tir.between(first, last) as chunk:
+                    for block in self.blocks:
+                        with tir.loop(block.tiles) as tile:
+                            self._emit_tile(pointers, block, tile, chunk)
+                return
+            done = 0
             for block in self.blocks:
-                self._emit_block(pointers, block)
+                count = block.tiles * self.chunks
+                with tir.overlap(first, last, done, count) as part:
+                    tile, chunk = tir.divide(part, self.chunks)
+                    self._emit_tile(pointers, block, tile, chunk)
+                done += count
 
-        return tir.function(symbol, params, body)
+        return tir.function(symbol, params, body, ranged=True)
 
-    def _emit_block(self, p: dict[str, tir.Buffer], block: Block) -> None:
-        with tir.grid(*(count for count, _, _ in block.loops)) as indices:
-            read, write = block.base
-            for i, (_, step_in, step_out) in zip(indices, block.loops, strict=True):
-                read, write = read + i * step_in, write + i * step_out
-            cursor = tir.local(2, "int32")  # next column, next value
-            tir.store(cursor, 0, tir.const_i32(0))
-            tir.store(cursor, 1, tir.const_i32(0))
-            whole, tail = divmod(self.rows, self.group)
+    def _emit_tile(
+        self, p: dict[str, tir.Buffer], block: Block, tile: tir.Expr, chunk: tir.Expr
+    ) -> None:
+        read, write = block.offsets(tile, tir.divide)
+        whole, tail = divmod(self.rows, self.group)
+        table = ChunkTable(self.k_blocks)
+        entry = chunk * table.entries
+        first, last = (tir.load(p["starts"], entry + table.groups + i) for i in (0, 1))
+        cursor = tir.local(2, "int32")  # next column, next value
+        with tir.loop(self.k_blocks) as k:
+            for i, at in enumerate((table.columns, table.values)):
+                tir.store(cursor, i, tir.load(p["starts"], entry + at + k))
+            task = _Task(p, block, cursor, read, write, k)
+            counts = k * self._counts_per_block
             if whole:
-                with tir.loop(whole) as g:
-                    counts = g * len(self.patterns)
-                    self._emit_group(
-                        p,
-                        block,
-                        cursor,
-                        read,
-                        write,
-                        g * self.group,
-                        self.group,
-                        self.patterns,
-                        counts,
-                    )
+                with tir.between(first, tir.minimum(last, whole)) as g:
+                    at = counts + g * len(self.patterns)
+                    self._emit_group(task, g * self.group, self.group, self.patterns, at)
             if tail:
-                patterns = restrict_patterns(self.patterns, tail)
-                first = whole * self.group
-                counts = whole * len(self.patterns)
-                self._emit_group(p, block, cursor, read, write, first, tail, patterns, counts)
+                with tir.when(last > whole):
+                    patterns = restrict_patterns(self.patterns, tail)
+                    at = counts + whole * len(self.patterns)
+                    self._emit_group(task, whole * self.group, tail, patterns, at)
+
+    @property
+    def _counts_per_block(self) -> int:
+        whole, tail = divmod(self.rows, self.group)
+        return whole * len(self.patterns) + len(restrict_patterns(self.patterns, tail))
 
     def _emit_group(
         self,
-        p: dict[str, tir.Buffer],
-        block: Block,
-        cursor: tir.Buffer,
-        read: tir.Expr,
-        write: tir.Expr,
+        task: _Task,
         first: tir.Expr,
         rows: int,
         patterns: tuple[int, ...],
         counts: tir.Expr,
     ) -> None:
-        lanes, vectors = self.lanes, len(block.vectors)
-        accumulators = [tir.local(vectors * lanes) for _ in range(rows)]
-        for r, acc in enumerate(accumulators):
-            for v in range(vectors):
-                tir.store(acc, v * lanes, tir.splat(tir.load(p["bias"], first + r), lanes), lanes)
+        accumulators = [tir.local(len(task.block.vectors) * self.lanes) for _ in range(rows)]
+        targets = [task.write + (first + r) * self.out_stride for r in range(rows)]
+        self._emit_start(task, first, accumulators, targets)
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            with tir.loop(tir.load(p["counts"], counts + bucket)):
-                offset = read + tir.load(p["columns"], cursor[0])
-                self._emit_column(p, block, cursor, offset, used)
-                tir.store(cursor, 0, cursor[0] + 1)
-                tir.store(cursor, 1, cursor[1] + len(used))
-        for r, acc in enumerate(accumulators):
-            self._emit_epilogue(p, block, write + (first + r) * self.out_stride, acc)
+            with tir.loop(tir.load(task.p["counts"], counts + bucket)):
+                self._emit_column(task, used)
+        self._emit_end(task, accumulators, targets)
 
-    def _emit_column(
+    def _emit_start(
         self,
-        p: dict[str, tir.Buffer],
-        block: Block,
-        cursor: tir.Buffer,
-        offset: tir.Expr,
-        used: list[tir.Buffer],
+        task: _Task,
+        first: tir.Expr,
+        accumulators: list[tir.Buffer],
+        targets: list[tir.Expr],
     ) -> None:
+        """Start from the bias, or from what the blocks of columns before this one left in y."""
         lanes = self.lanes
-        for v, (offset_in, _) in enumerate(block.vectors):
-            x = tir.load(p["x"], offset + offset_in, lanes)
-            for k, acc in enumerate(used):
-                weight = tir.splat(tir.load(p["values"], cursor[1] + k), lanes)
-                total = tir.load(acc, v * lanes, lanes) + x * weight
-                tir.store(acc, v * lanes, total, lanes)
 
-    def _emit_epilogue(
-        self, p: dict[str, tir.Buffer], block: Block, row: tir.Expr, acc: tir.Buffer
+        def bias() -> None:
+            for r, acc in enumerate(accumulators):
+                value = tir.splat(tir.load(task.p["bias"], first + r), lanes)
+                for v in range(len(task.block.vectors)):
+                    tir.store(acc, v * lanes, value, lanes)
+
+        def resume() -> None:
+            for target, acc in zip(targets, accumulators, strict=True):
+                for v, (_, offset) in enumerate(task.block.vectors):
+                    partial = tir.load(task.p["y"], target + offset, lanes)
+                    tir.store(acc, v * lanes, partial, lanes)
+
+        tir.choose(self.k_blocks > 1, task.k == 0, bias, resume)
+
+    def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
+        lanes, vectors = self.lanes, task.block.vectors
+        offset = task.read + tir.load(task.p["columns"], task.cursor[0])
+        reads = [tir.load(task.p["x"], offset + at, lanes) for at, _ in vectors]
+        weights = self._weights(task, len(used))
+        products = list(itertools.product(range(len(reads)), range(len(used))))
+        # The fewer of the two wait in registers while the others pass by, one at a time.
+        if 1 < len(reads) <= len(used):
+            reads = [tir.keep(read, lanes) for read in reads]
+            products.sort(key=lambda pair: pair[1])
+        for v, k in products:
+            total = tir.load(used[k], v * lanes, lanes) + reads[v] * weights[k]
+            tir.store(used[k], v * lanes, total, lanes)
+        tir.store(task.cursor, 0, task.cursor[0] + 1)
+        tir.store(task.cursor, 1, task.cursor[1] + len(used))
+
+    def _weights(self, task: _Task, count: int) -> list[tir.Expr]:
+        """Return the weights of a column, each in every lane."""
+        lanes, values = self.lanes, task.p["values"]
+        if self.by_lane and count % lanes == 0:
+            vectors = [tir.load(values, task.cursor[1] + k, lanes) for k in range(0, count, lanes)]
+            return [tir.splat_lane(vectors[k // lanes], k % lanes, lanes) for k in range(count)]
+        return [tir.splat(tir.load(values, task.cursor[1] + k), lanes) for k in range(count)]
+
+    def _emit_end(
+        self, task: _Task, accumulators: list[tir.Buffer], targets: list[tir.Expr]
     ) -> None:
+        def finish() -> None:
+            for target, acc in zip(targets, accumulators, strict=True):
+                self._emit_stores(task, target, acc, last=True)
+
+        def suspend() -> None:
+            for target, acc in zip(targets, accumulators, strict=True):
+                self._emit_stores(task, target, acc, last=False)
+
+        tir.choose(self.k_blocks > 1, task.k == self.k_blocks - 1, finish, suspend)
+
+    def _emit_stores(self, task: _Task, target: tir.Expr, acc: tir.Buffer, *, last: bool) -> None:
         lanes = self.lanes
-        for v, (_, offset_out) in enumerate(block.vectors):
+        for v, (_, offset) in enumerate(task.block.vectors):
             total = tir.load(acc, v * lanes, lanes)
-            if self.residual:
-                total = total + tir.load(p["residual"], row + offset_out, lanes)
-            total = activation(self.activation, total, lanes, self.alpha, self.beta)
-            tir.store(p["y"], row + offset_out, total, lanes)
+            if last and self.residual:
+                total = total + tir.load(task.p["residual"], target + offset, lanes)
+            if last:
+                total = activation(self.activation, total, lanes, self.alpha, self.beta)
+            tir.store(task.p["y"], target + offset, total, lanes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Task:
+    """Where the code that is being emitted stands: a tile and a block of columns."""
+
+    p: dict[str, tir.Buffer]
+    block: Block
+    cursor: tir.Buffer
+    read: tir.Expr
+    write: tir.Expr
+    k: tir.Expr

@@ -22,13 +22,17 @@ PrimFunc = Any
 _UNBOUNDED = 1 << 30
 
 
-def function(symbol: str, params: Mapping[str, str], body: Callable[..., None]) -> PrimFunc:
+def function(
+    symbol: str, params: Mapping[str, str], body: Callable[..., None], *, ranged: bool = False
+) -> PrimFunc:
     """Return a PrimFunc whose parameters are pointers that never alias.
 
     Args:
         symbol: C symbol.
         params: Parameter name -> element type.
         body: Called with one buffer per parameter; writes the statements.
+        ranged: Whether int32 `first` and `last` follow, the parts to compute; the body is then
+            called with them before the buffers.
     """
     with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
         builder.func_name(symbol)
@@ -36,11 +40,13 @@ def function(symbol: str, params: Mapping[str, str], body: Callable[..., None]) 
         pointers = {
             name: builder.arg(name, builder.handle(dtype)) for name, dtype in params.items()
         }
+        bounds = [builder.arg(n, builder.int32()) for n in ("first", "last")] if ranged else []
         body(
+            *bounds,
             *(
                 builder.decl_buffer((_UNBOUNDED,), dtype, data=pointers[name])
                 for name, dtype in params.items()
-            )
+            ),
         )
     return ir.get()
 
@@ -53,6 +59,64 @@ def loop(extent: Expr) -> Iterator[Expr]:
         return
     with builder.serial(0, extent) as i:
         yield i
+
+
+@contextmanager
+def between(first: Expr, last: Expr) -> Iterator[Expr]:
+    """A loop over first <= i < last."""
+    with builder.serial(first, last) as i:
+        yield i
+
+
+@contextmanager
+def overlap(first: Expr, last: Expr, start: int, count: int) -> Iterator[Expr]:
+    """A loop over the i in [0, count) for which start + i lies in [first, last)."""
+    low = tirx.max(first - start, const_i32(0))
+    high = tirx.min(last - start, const_i32(count))
+    with builder.serial(low, high) as i:
+        yield i
+
+
+def divide(value: Expr, by: int) -> tuple[Expr, Expr]:
+    """Return quotient and remainder of a value that is not negative."""
+    if by == 1:
+        return value, 0
+    if isinstance(value, int):
+        return divmod(value, by)
+    return tirx.truncdiv(value, const_i32(by)), tirx.truncmod(value, const_i32(by))
+
+
+def minimum(value: Expr, limit: int) -> Expr:
+    """Return the smaller one of two int32."""
+    return tirx.min(value, const_i32(limit))
+
+
+@contextmanager
+def when(condition: Expr) -> Iterator[None]:
+    """Statements for when a condition holds."""
+    with builder.If(condition), builder.Then():
+        yield
+
+
+def choose(
+    ask: bool, condition: Expr, then: Callable[[], None], otherwise: Callable[[], None]
+) -> None:
+    """Emit `then`, or where `ask` says that it depends, a branch between the two."""
+    if not ask:
+        then()
+        return
+    with builder.If(condition):
+        with builder.Then():
+            then()
+        with builder.Else():
+            otherwise()
+
+
+def keep(value: Expr, lanes: int) -> Expr:
+    """Emit a float32 vector now and return its name: an array that stays in registers."""
+    register = local(lanes)
+    store(register, 0, value, lanes)
+    return load(register, 0, lanes)
 
 
 def grid(*extents: int) -> Any:
@@ -91,6 +155,11 @@ def splat(value: Expr, lanes: int = 1) -> Expr:
     """Return `value` in every lane; a Python number becomes float32."""
     scalar = tirx.const(value, "float32") if isinstance(value, int | float) else value
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def splat_lane(vector: Expr, lane: int, lanes: int) -> Expr:
+    """Return one lane of a vector in every lane."""
+    return tirx.Shuffle([vector], [lane] * lanes)
 
 
 def i32(value: Expr) -> Expr:

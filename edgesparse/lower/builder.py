@@ -28,6 +28,7 @@ from edgesparse.plan import (
     TensorSpec,
     align_up,
     allocate,
+    parts_of,
 )
 from edgesparse.target import Target
 
@@ -175,7 +176,7 @@ class PlanBuilder:
             if arg.buffer is not None:
                 arg.buffer.first = index if arg.buffer.first < 0 else arg.buffer.first
                 arg.buffer.last = index
-        self._steps.append(Step(symbol, args, len(self._layers) - 1))
+        self._steps.append(Step(symbol, args, len(self._layers) - 1, parts_of(kernel)))
 
     def copy(self, source: Tensor, target: Tensor) -> None:
         """Copy between two layouts of one shape."""

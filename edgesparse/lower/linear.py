@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse.formats import GroupedPatterns, pack
+from edgesparse.formats import GroupedPatterns, pack, pack_blocks
 from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.halo import Halo
-from edgesparse.kernels.spmm import Spmm
+from edgesparse.kernels.spmm import ChunkTable, Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.plan import Arg, align_up
+
+# Where there are few tiles of pixels, rows are shared out among threads too.
+CHUNKED_BELOW_TILES = 8
+CHUNKS = 4
 
 
 def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
@@ -56,16 +62,62 @@ def _haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
     return scratch
 
 
-def _weights(b: PlanBuilder, operator: Operator, packed: GroupedPatterns) -> tuple[Arg, ...]:
-    """Store a packed matrix: values, columns as element offsets, bucket counts."""
-    counts = np.concatenate([packed.counts.reshape(-1), packed.tail_counts]).astype(np.int32)
-    offsets = operator.column_offsets()[packed.columns]
+def _weights(
+    b: PlanBuilder, operator: Operator, blocks: Sequence[GroupedPatterns]
+) -> tuple[Arg, Arg]:
+    """Store the values of packed blocks, and their columns as element offsets."""
+    values = np.concatenate([block.values for block in blocks])
+    offsets = operator.column_offsets()[np.concatenate([block.columns for block in blocks])]
     # A kernel's pointers must point somewhere even when the matrix is all zeros.
     return (
-        b.constant(packed.values if packed.stored else np.zeros(1, np.float32)),
+        b.constant(values if len(values) else np.zeros(1, np.float32)),
         b.constant(offsets if len(offsets) else np.zeros(1, np.int32)),
-        b.constant(counts),
     )
+
+
+def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
+    """Columns of each bucket, the smaller last group's behind the others'."""
+    return np.concatenate([block.counts.reshape(-1), block.tail_counts]).astype(np.int32)
+
+
+def chunk_starts(blocks: Sequence[GroupedPatterns], chunks: int) -> npt.NDArray[np.int32]:
+    """Return the table `starts` of an SpMM kernel: runs of groups with about equal work.
+
+    Args:
+        blocks: The packed blocks of columns of one matrix.
+        chunks: Runs of groups.
+    """
+    steps = np.stack([_group_sums(block, weighted=False) for block in blocks])
+    stored = np.stack([_group_sums(block, weighted=True) for block in blocks])
+    groups = steps.shape[1]
+    work = np.cumsum(stored.sum(axis=0) + 1)
+    wanted = work[-1] * np.arange(1, chunks) / chunks
+    bounds = np.concatenate([[0], np.searchsorted(work, wanted) + 1, [groups]])
+    bounds = np.minimum(bounds, groups)
+    first_steps, first_values = (
+        np.concatenate([[0], np.cumsum(totals)])[:-1].reshape(totals.shape)
+        for totals in (steps, stored)
+    )
+    at, k_blocks = ChunkTable(len(blocks)), len(blocks)
+    table = np.zeros((chunks, at.entries), np.int32)
+    table[:, at.groups], table[:, at.groups + 1] = bounds[:-1], bounds[1:]
+    starts = np.minimum(bounds[:-1], groups - 1)  # an empty chunk never looks
+    table[:, at.columns : at.columns + k_blocks] = first_steps[:, starts].T
+    table[:, at.values : at.values + k_blocks] = first_values[:, starts].T
+    return table
+
+
+def _group_sums(block: GroupedPatterns, *, weighted: bool) -> npt.NDArray[np.int64]:
+    """Columns, or stored values, of every group."""
+
+    def factors(patterns: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        return np.array([m.bit_count() if weighted else 1 for m in patterns], np.int64)
+
+    sums = block.counts @ factors(block.patterns)
+    if not block.tail_rows:
+        return sums
+    tail = int(block.tail_counts @ factors(block.tail_patterns))
+    return np.append(sums, tail)
 
 
 def _spmm(
@@ -77,20 +129,33 @@ def _spmm(
     residual: Tensor | None,
     y: Tensor,
 ) -> None:
-    packed = pack(matrix_of(node), decision["group"], tuple(decision["patterns"]))
+    patterns = tuple(decision["patterns"])
+    packed = pack_blocks(matrix_of(node), decision["group"], patterns, decision["k_blocks"])
+    blocks = operator.blocks(decision["tile"])
+    ordered = operator.tiles_overshoot
+    few = ordered or sum(block.tiles for block in blocks) < CHUNKED_BELOW_TILES
+    groups = -(-operator.rows // packed[0].group)
     kernel = Spmm(
         rows=operator.rows,
-        group=packed.group,
-        patterns=packed.patterns,
+        group=packed[0].group,
+        patterns=packed[0].patterns,
         lanes=operator.out_layout.lanes,
-        blocks=operator.blocks(decision["tile"]),
+        blocks=blocks,
         out_stride=operator.out_layout.plane_stride,
+        k_blocks=len(packed),
+        chunks=min(CHUNKS, groups) if few else 1,
+        ordered=ordered,
+        by_lane=b.target.multiplies_by_lane,
         **_fused(node, residual),
     )
     source = _haloed(b, operator, x)
-    bias = b.constant(constant_of(node, 2))
+    tables = (
+        b.constant(np.concatenate([_counts(block) for block in packed])),
+        b.constant(chunk_starts(packed, kernel.chunks)),
+        b.constant(constant_of(node, 2)),
+    )
     extra = [residual.read()] if residual else []
-    b.call(kernel, source.read(), *_weights(b, operator, packed), bias, *extra, y.write())
+    b.call(kernel, source.read(), *_weights(b, operator, packed), *tables, *extra, y.write())
 
 
 def _gemv(
@@ -112,8 +177,9 @@ def _gemv(
     kernel = Gemv(rows=rows, lanes=lanes, **_fused(node, residual))
     source = _haloed(b, operator, x)
     extra = [residual.read()] if residual else []
-    weights = _weights(b, operator, packed)
-    b.call(kernel, source.read(), *weights, b.constant(bias), *extra, y.write())
+    bounds = np.concatenate([[0], np.cumsum(_counts(packed))]).astype(np.int32)
+    tables = (b.constant(bounds), b.constant(bias))
+    b.call(kernel, source.read(), *_weights(b, operator, [packed]), *tables, *extra, y.write())
 
 
 def _depthwise(
@@ -133,14 +199,13 @@ def _depthwise(
         in_stride=operator.in_layout.plane_stride,
         out_stride=operator.out_layout.plane_stride,
         lanes=operator.out_layout.lanes,
-        blocks=operator.blocks(decision["tile"]),
+        height=decision["tile"],
         **_fused(node, residual),
     )
     weight = b.constant(constant_of(node, 1).reshape(operator.rows, -1))
     bias = b.constant(constant_of(node, 2))
-    scratch = b.scratch(kernel.scratch_elements, "halo")
     extra = [residual.read()] if residual else []
-    b.call(kernel, x.read(), weight, bias, *extra, scratch.write(), y.write())
+    b.call(kernel, x.read(), weight, bias, *extra, y.write())
 
 
 LOWERINGS = {

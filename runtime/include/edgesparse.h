@@ -1,7 +1,8 @@
 /* edgesparse.h: run a model that edgesparse compiled.
  *
  * No global state, no allocation, no input or output: the caller owns weights, arena and tensors.
- * One model may run in many threads at once when every thread has an arena of its own.
+ * One model may run many times at once when every run has an arena of its own; and one run may be
+ * shared by a team of threads, see es_run_thread.
  * C11, and valid C++. A bundle's model.h holds a complete example.
  */
 #ifndef EDGESPARSE_H
@@ -14,11 +15,14 @@ extern "C" {
 #endif
 
 /* Layout of the structures below; es_model.abi_version says which one a model was built with. */
-#define ES_ABI_VERSION 1
+#define ES_ABI_VERSION 2
 
 /* Weights and arena start at a multiple of this. Inputs and outputs need only the alignment of
  * their element type. */
 #define ES_ALIGNMENT_BYTES 64
+
+/* The largest team of threads. */
+#define ES_MAX_THREADS 64
 
 /* weights.bin: this header, then the payload. All numbers are little-endian.
  *    0  char[8]   "ESPARSE1"
@@ -41,7 +45,8 @@ typedef enum es_status {
   ES_WEIGHTS_CORRUPT = 7,   /* the payload's SHA-256 is not the one in the header */
   ES_ABI_MISMATCH = 8,      /* the model was built with another version of this header */
   ES_STEP_RANGE = 9,        /* not 0 <= first <= last <= step_count */
-  ES_KERNEL_FAILED = 10     /* the model's code reported a failure */
+  ES_KERNEL_FAILED = 10,    /* the model's code reported a failure */
+  ES_THREADS = 11           /* a team is not of 1 to ES_MAX_THREADS threads, or not 0 <= thread */
 } es_status;
 
 /* Element types, numbered as in ONNX. */
@@ -77,10 +82,17 @@ typedef struct es_layer {
   int32_t last_step;
 } es_layer;
 
-/* The model's code: runs steps first <= step < last; returns 0. `payload` is the weights after
- * their header. Call es_run_steps, which checks its arguments, instead. */
+/* Where the threads of one run meet: yours, written to by es_team_init only. */
+typedef struct es_team {
+  uint32_t opaque[48];
+} es_team;
+
+/* The model's code: runs one thread's share of steps first <= step < last; returns 0. `payload` is
+ * the weights after their header; `team` may be null when `threads` is 1. Call es_run_steps or
+ * es_run_thread, which check their arguments, instead. */
 typedef int32_t (*es_entry)(const void *payload, void *arena, const void *const *inputs,
-                            void *const *outputs, int32_t first, int32_t last);
+                            void *const *outputs, int32_t first, int32_t last, int32_t thread,
+                            int32_t threads, es_team *team);
 
 /* Everything there is to know about a compiled model. */
 typedef struct es_model {
@@ -119,6 +131,22 @@ es_status es_run(const es_model *model, const void *weights, void *arena,
 es_status es_run_steps(const es_model *model, const void *weights, void *arena,
                        const void *const *inputs, void *const *outputs, int32_t first,
                        int32_t last);
+
+/* Prepares a team of `threads` threads, 1 to ES_MAX_THREADS. Once is enough for any number of runs;
+ * the threads must see it happen (start them afterwards, or tell them through a lock). */
+es_status es_team_init(es_team *team, int32_t threads);
+
+/* Runs one thread's share of steps first <= step < last. Every thread of the team calls this with
+ * the same arguments and its own 0 <= thread < threads; the call returns when all shares are done,
+ * so what one thread does next may use the outputs; `team` is in use until all calls have returned.
+ * The outputs do not depend on the number of threads. Threads wait for each other by spinning: give
+ * every one a CPU. A pool of threads that calls this for you is in edgesparse_pool.h. */
+es_status es_run_thread(const es_model *model, const void *weights, void *arena,
+                        const void *const *inputs, void *const *outputs, es_team *team,
+                        int32_t thread, int32_t first, int32_t last);
+
+/* Returns when all `threads` threads of a team have called this. For the model's own code. */
+void es_barrier(es_team *team, int32_t threads);
 
 /* Returns one English sentence about a status; never null. */
 const char *es_status_text(es_status status);

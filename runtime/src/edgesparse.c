@@ -84,27 +84,70 @@ es_status es_verify_weights(const es_model *model, const void *weights, uint64_t
   return equal(digest, model->weights_sha256, sizeof digest) ? ES_OK : ES_WEIGHTS_CORRUPT;
 }
 
-es_status es_run_steps(const es_model *model, const void *weights, void *arena,
-                       const void *const *inputs, void *const *outputs, int32_t first,
-                       int32_t last) {
-  if (model == NULL || weights == NULL || (arena == NULL && model->arena_bytes != 0)) {
+/* What es_run_steps and es_run_thread are called with. */
+typedef struct run {
+  const es_model *model;
+  const void *weights;
+  void *arena;
+  const void *const *inputs;
+  void *const *outputs;
+  int32_t first;
+  int32_t last;
+} run;
+
+static es_status check_run(const run *r) {
+  const es_model *model = r->model;
+  if (model == NULL || r->weights == NULL || (r->arena == NULL && model->arena_bytes != 0)) {
     return ES_NULL_POINTER;
   }
   if (model->abi_version != ES_ABI_VERSION) {
     return ES_ABI_MISMATCH;
   }
-  if (any_null(inputs, model->input_count) ||
-      any_null((const void *const *)outputs, model->output_count)) {
+  if (any_null(r->inputs, model->input_count) ||
+      any_null((const void *const *)r->outputs, model->output_count)) {
     return ES_NULL_POINTER;
   }
-  if (is_misaligned(weights) || is_misaligned(arena)) {
+  if (is_misaligned(r->weights) || is_misaligned(r->arena)) {
     return ES_MISALIGNED;
   }
-  if (first < 0 || last < first || last > model->step_count) {
+  if (r->first < 0 || r->last < r->first || r->last > model->step_count) {
     return ES_STEP_RANGE;
   }
-  const uint8_t *payload = (const uint8_t *)weights + ES_WEIGHTS_HEADER_BYTES;
-  return model->entry(payload, arena, inputs, outputs, first, last) == 0 ? ES_OK : ES_KERNEL_FAILED;
+  return ES_OK;
+}
+
+static es_status enter(const run *r, int32_t thread, int32_t threads, es_team *team) {
+  const uint8_t *payload = (const uint8_t *)r->weights + ES_WEIGHTS_HEADER_BYTES;
+  int32_t result = r->model->entry(payload, r->arena, r->inputs, r->outputs, r->first, r->last,
+                                   thread, threads, team);
+  return result == 0 ? ES_OK : ES_KERNEL_FAILED;
+}
+
+es_status es_run_steps(const es_model *model, const void *weights, void *arena,
+                       const void *const *inputs, void *const *outputs, int32_t first,
+                       int32_t last) {
+  const run r = {model, weights, arena, inputs, outputs, first, last};
+  es_status status = check_run(&r);
+  return status == ES_OK ? enter(&r, 0, 1, NULL) : status;
+}
+
+es_status es_run_thread(const es_model *model, const void *weights, void *arena,
+                        const void *const *inputs, void *const *outputs, es_team *team,
+                        int32_t thread, int32_t first, int32_t last) {
+  const run r = {model, weights, arena, inputs, outputs, first, last};
+  es_status status = team == NULL ? ES_NULL_POINTER : check_run(&r);
+  if (status != ES_OK) {
+    return status;
+  }
+  int32_t threads = es_team_threads(team);
+  if (threads < 1 || thread < 0 || thread >= threads) {
+    return ES_THREADS;
+  }
+  status = enter(&r, thread, threads, team);
+  if (threads > 1) {
+    es_barrier(team, threads);
+  }
+  return status;
 }
 
 es_status es_run(const es_model *model, const void *weights, void *arena,
@@ -137,6 +180,8 @@ const char *es_status_text(es_status status) {
       return "the steps are outside the model";
     case ES_KERNEL_FAILED:
       return "the model's code reported a failure";
+    case ES_THREADS:
+      return "the number of threads is not 1 to 64, or a thread's number is outside its team";
   }
   return "unknown status";
 }

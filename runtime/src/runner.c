@@ -1,6 +1,6 @@
 /* The bench runner: runs the model it is linked with, for a harness that talks to it over pipes.
  *
- *     runner WEIGHTS
+ *     runner WEIGHTS [THREADS]
  *
  * One command a line on stdin, one JSON object a line on stdout, nothing else. A word with spaces
  * is written in double quotes. A failing command answers {"error": "..."} and changes nothing.
@@ -282,11 +282,11 @@ static void serve(session *s) {
 int main(int argc, char **argv) {
   int64_t start = now_ns();
   session s = {.model = es_default_model()};
-  if (argc != 2) {
-    answer_error("usage", "usage: runner WEIGHTS");
+  if (argc != 2 && argc != 3) {
+    answer_error("usage", "usage: runner WEIGHTS [THREADS]");
     return 1;
   }
-  if (!open_session(&s, argv[1])) {
+  if (!start_threads(&s, argc == 3 ? argv[2] : "1") || !open_session(&s, argv[1])) {
     return 1;
   }
   double open_ms = (double)(now_ns() - start) / 1e6;
@@ -299,5 +299,6 @@ int main(int argc, char **argv) {
          (long long)timer_resolution_ns());
   fflush(stdout);
   serve(&s);
+  es_pool_destroy(s.pool);
   return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "edgesparse.h"
+#include "edgesparse_pool.h"
 
 enum { LINE_BYTES = 1 << 15 };
 
@@ -14,6 +15,7 @@ typedef struct session {
   const void *weights;
   uint64_t weights_bytes;
   void *arena;
+  es_pool *pool;
   void **timed_inputs; /* what bench and profile run on */
   void **inputs;       /* what run reads into */
   void **outputs;
@@ -28,6 +30,9 @@ int open_session(session *s, const char *path);
 /* Hashes the weights; returns 0 after answering with an error. Apart from opening, because an
  * application trusts its own files and need not pay for it. */
 int verify_session(const session *s, const char *path);
+
+/* Starts the threads; returns 0 after answering with an error. */
+int start_threads(session *s, const char *word);
 
 /* Runs steps first <= step < last on one of the session's two sets of inputs. */
 es_status run_steps(const session *s, void **inputs, int32_t first, int32_t last);

@@ -137,9 +137,23 @@ int verify_session(const session *s, const char *path) {
   return status == ES_OK;
 }
 
+int start_threads(session *s, const char *word) {
+  char *end = NULL;
+  long threads = strtol(word, &end, 10);
+  if (end == word || *end != 0 || threads < 1 || threads > ES_MAX_THREADS) {
+    answer_error("usage", "expected 1 to %d threads, found %s", ES_MAX_THREADS, word);
+    return 0;
+  }
+  s->pool = es_pool_create((int32_t)threads);
+  if (s->pool == NULL) {
+    answer_error("memory", "cannot start %ld threads", threads);
+  }
+  return s->pool != NULL;
+}
+
 es_status run_steps(const session *s, void **inputs, int32_t first, int32_t last) {
-  return es_run_steps(s->model, s->weights, s->arena, (const void *const *)inputs, s->outputs,
-                      first, last);
+  return es_pool_run_steps(s->pool, s->model, s->weights, s->arena, (const void *const *)inputs,
+                           s->outputs, first, last);
 }
 
 static uint64_t sample_bytes(const es_tensor *tensors, uint32_t count) {

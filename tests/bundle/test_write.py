@@ -22,6 +22,8 @@ NATIVE = {
     "weights.bin",
     "model.h",
     "include/edgesparse.h",
+    "include/edgesparse_pool.c",
+    "include/edgesparse_pool.h",
 }
 WEB = {
     "manifest.json",

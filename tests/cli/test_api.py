@@ -12,10 +12,12 @@ NAMES = [
     "LatencyError",
     "ModelError",
     "OutputError",
+    "TuneResult",
     "UnsupportedModelError",
     "UsageError",
     "__version__",
     "compile",
+    "tune",
 ]
 
 

@@ -27,7 +27,7 @@ from edgesparse.errors import LatencyError, UnsupportedModelError
         (["inspect", "m.onnx", "--shape", "x:1", "--shape", "x:2"], "an input is named twice"),
         (["bench", "b", "--max-regression", "lots"], "'lots' is no percentage like 5%"),
         (["bench", "b", "--max-regression", "5%"], "--max-regression needs something to compare"),
-        (["bench", "b", "--threads", "2"], "--threads 2: bundles currently run on one thread"),
+        (["bench", "b", "--threads", "65"], "65 is not in the range 1<=x<=64"),
         (["bench", "b", "--top", "3"], "--top limits the layers of a profile"),
         (["check", "m.onnx", "b", "--samples", "0"], "there is nothing to compare on"),
         (["run", "b", "--outputs", "y.npz"], "missing option '--inputs'"),

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
+from edgesparse.harness import bench
+from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, choose_cpus, pinned
 from edgesparse.harness.profile import profile_layers
 
 
@@ -37,8 +38,8 @@ class ScriptedSession:
     def load(self, inputs: Mapping[str, np.ndarray]) -> None:
         raise NotImplementedError
 
-    def pin(self, cpu: int) -> None:
-        self.log.append(f"{self.name}@{cpu}")
+    def pin(self, *cpus: int) -> None:
+        self.log.append(f"{self.name}@{','.join(map(str, cpus))}")
 
     def close(self) -> None:
         pass
@@ -110,6 +111,27 @@ def test_pinning_gives_this_process_its_cpus_back() -> None:
         os.sched_setaffinity(0, {cpu})
     assert os.sched_getaffinity(0) == allowed
     assert log == [f"A@{cpu}"]
+
+
+def test_a_cpu_for_each_thread_as_far_as_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {0: 1800, 1: 2400, 2: 2400, 5: 1800}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(speeds), raising=False)
+    monkeypatch.setattr(bench, "_max_khz", speeds.__getitem__)
+    assert choose_cpu() == 2
+    assert [choose_cpus(threads) for threads in (1, 3, 9)] == [(2,), (2, 1, 5), (2, 1, 5, 0)]
+
+
+def test_sessions_are_pinned_to_all_the_cpus() -> None:
+    log: list[str] = []
+    cpus = choose_cpus(2)
+    if not cpus:
+        pytest.skip("this system cannot pin")
+    with pinned([ScriptedSession("A", log), ScriptedSession("B", log)], cpus):
+        pass
+    with pinned([ScriptedSession("C", log)], ()):
+        pass
+    spelled = ",".join(map(str, cpus))
+    assert log == [f"A@{spelled}", f"B@{spelled}"]
 
 
 def test_profile_gathers_steps_into_layers() -> None:

@@ -6,6 +6,7 @@ from fake_bundle import write_fake_bundle
 from edgesparse.cli.options import DEVICE_NAMES, TARGET_NAMES
 from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.harness import devices
+from edgesparse.harness.bench import Limits, choose_cpus
 from edgesparse.harness.devices import (
     DEVICES,
     machine_architecture,
@@ -75,6 +76,27 @@ def test_a_cpu_without_the_features(tmp_path: pathlib.Path) -> None:
     bundle = write_fake_bundle(tmp_path / "b", required=("avx9000",))
     with pytest.raises(DeviceError, match="this machine lacks: avx9000"):
         open_session(DEVICES["host"], bundle)
+
+
+def test_threads_are_the_runners_second_argument(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    for device in ("host", "qemu"):
+        command = DEVICES[device].command(bundle)
+        assert DEVICES[device].command(bundle, 3) == [*command, "3"]
+
+
+def test_a_bundle_on_two_threads(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    document = measure([("b", bundle)], DEVICES["host"], limits=Limits(runs=5, warmup=1), threads=2)
+    assert document["threads"] == 2
+    assert document["device"]["pinned_cpus"] == list(choose_cpus(2))
+
+
+def test_webassembly_computes_on_one_thread(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
+    with pytest.raises(UsageError, match="need SharedArrayBuffer") as caught:
+        measure([("b", bundle)], DEVICES["node"], threads=2)
+    assert "--threads 1" in caught.value.hint
 
 
 def test_a_runner_that_lost_its_mode(tmp_path: pathlib.Path) -> None:

@@ -20,7 +20,9 @@ def test_document_of_two_bundles(tmp_path: pathlib.Path) -> None:
         [("fast", fast), ("slow", slow)], DEVICES["host"], limits=LIMITS, profile_runs=3
     )
     assert document["schema"] == 1
+    assert document["threads"] == 1
     assert document["device"]["name"] == "host"
+    assert document["device"]["pinned_cpus"] == [document["device"]["pinned_cpu"]]
     assert not document["device"]["emulated"]
     assert document["against"] is None
     first, second = document["results"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgesparse.layout import Layout
-from edgesparse.tiling import Window, flat_blocks, row_starts, window_blocks
+from edgesparse.tiling import Run, Window, flat_blocks, row_starts, runs, window_blocks
 
 
 def offsets(block, base):
@@ -53,6 +53,30 @@ def test_window_blocks_leave_every_pixel_with_its_own_value(height, width, lanes
     ]
     np.testing.assert_array_equal(owner[: len(expected)], expected)
     assert (owner[layout.elements :] == -1).all()
+
+
+@pytest.mark.parametrize("size", [(7, 7), (13, 14), (9, 33)])
+@pytest.mark.parametrize("tile", [1, 4, 6])
+def test_tiles_count_along_their_loops(size, tile):
+    window = Window(*size, (3, 3), pads=(1, 1, 1, 1), lanes=4)
+    for block in window_blocks(window, 4, tile, images=3):
+        found = [block.offsets(i, divmod) for i in range(block.tiles)]
+        first = block.vectors[0]
+        expected = [(r - first[0], w - first[1]) for r, w in offsets(block, block.base)]
+        assert found == expected[:: len(block.vectors)]
+
+
+def test_pieces_that_are_alike_and_inside_become_one_run():
+    pieces = [(0, 4), (4, 4), (8, 4), (12, 4), (16, 2)]
+    found = runs(pieces, [False, True, True, True, True])
+    assert found == [Run(0, 4), Run(4, 4, 3, 4), Run(16, 2)]
+    assert runs(pieces[:3], [True, False, True]) == [Run(0, 4), Run(4, 4), Run(8, 4)]
+
+
+def test_a_subsampled_plane_is_compact():
+    window = Window(14, 15, (1, 1), (2, 2), lanes=4)
+    assert window.is_subsampling
+    assert (window.pitch, window.phase_rows) == (window.out_width, window.out_height) == (8, 7)
 
 
 def test_the_last_vector_of_a_row_overlaps_rather_than_overshoots():

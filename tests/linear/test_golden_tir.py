@@ -18,7 +18,10 @@ KERNELS = {
     "spmm_full_residual": Spmm(
         8, 4, full_pattern(4), 4, window_blocks(STRIDED, 4, 4), 28, residual=True
     ),
-    "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, window_blocks(STRIDED, 4, 4)),
+    "spmm_column_blocks": Spmm(
+        8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, k_blocks=2, chunks=2, by_lane=True
+    ),
+    "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
     "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),
     "halo_3x3s2": Halo(STRIDED, 6, 1, 92),
 }

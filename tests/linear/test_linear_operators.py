@@ -8,6 +8,7 @@ from compiled import assert_same_as_onnxruntime
 from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
+from edgesparse.kernels.spmm import Spmm
 from edgesparse.target import resolve_target
 
 LANES = [4, 8, 16]
@@ -149,6 +150,36 @@ def test_every_group_size_gives_the_same_answer(group, rows, monkeypatch):
     monkeypatch.setattr(select_pattern, "GROUPS", (group if group <= rows else 1,))
     weight = sparse((rows, 11, 1, 1), 0.4)
     assert_same_as_onnxruntime(conv_model([1, 11, 5, 9], weight, relu=True))
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+@pytest.mark.parametrize("blocks", [2, 3, 5])
+@pytest.mark.parametrize("residual", [False, True])
+def test_blocks_of_columns_give_the_same_answer(group, blocks, residual, monkeypatch):
+    from edgesparse.passes import select_pattern
+
+    monkeypatch.setattr(select_pattern, "GROUPS", (group,))
+    monkeypatch.setattr(select_pattern, "K_BLOCKS", (blocks,))
+    monkeypatch.setattr(select_pattern, "MIN_COLUMNS", 1)
+    weight = sparse((19, 19, 3, 3), 0.4)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        *([helper.make_node("Add", ["c", "x"], ["s"])] if residual else []),
+        helper.make_node("Relu", ["s" if residual else "c"], ["y"]),
+    ]
+    shape = [1, 19, 7, 20]
+    plan = assert_same_as_onnxruntime(model_of(nodes, {"x": shape}, {"y": shape}, {"w": weight}))
+    assert [k.k_blocks for k in plan.kernels.values() if isinstance(k, Spmm)] == [blocks]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("size", [(7, 7), (20, 20)])
+@pytest.mark.parametrize("window", ["3x3 same", "3x3 stride 2"])
+@pytest.mark.parametrize("groups", [1, 9])
+def test_shares_of_threads_are_independent(size, window, groups, threads):
+    weight = sparse((18, 9 // groups, 3, 3), 0.4)
+    model = conv_model([1, 9, *size], weight, relu=True, group=groups, **WINDOWS[window])
+    assert_same_as_onnxruntime(model, threads=threads)
 
 
 def test_one_kernel_serves_layers_of_one_shape():

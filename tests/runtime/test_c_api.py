@@ -28,7 +28,8 @@ from edgesparse.native import ModelDescriptor, aligned_empty, load_library
     ABI,
     STEP_RANGE,
     FAILED,
-) = range(11)
+    THREADS,
+) = range(12)
 RUNTIME = Path(runtime.__file__).parent
 
 
@@ -78,7 +79,7 @@ def opened(host_bundle: Bundle) -> Opened:
 
 def test_descriptor_says_what_the_manifest_says(opened: Opened, host_bundle: Bundle) -> None:
     found, manifest = opened.descriptor, host_bundle.manifest
-    assert (found.abi_version, found.name, found.step_count) == (1, b"toy", 2)
+    assert (found.abi_version, found.name, found.step_count) == (2, b"toy", 2)
     assert found.weights_bytes == manifest["weights_bytes"]
     assert bytes(found.weights_sha256).hex() == manifest["weights_sha256"]
     assert found.arena_bytes == manifest["arena_bytes"]
@@ -178,13 +179,14 @@ def test_null_weights_or_model(opened: Opened) -> None:
 
 def test_another_abi(opened: Opened) -> None:
     other = ModelDescriptor.from_buffer_copy(opened.descriptor)
-    other.abi_version = 2
+    other.abi_version = 1
     assert opened.check(opened.weights, model=ctypes.byref(other)) == ABI
     assert opened.run(model=ctypes.byref(other)) == ABI
 
 
 def test_a_failing_kernel(opened: Opened) -> None:
-    kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4, *[ctypes.c_int32] * 2)
+    number, pointer = ctypes.c_int32, ctypes.c_void_p
+    kind = ctypes.CFUNCTYPE(number, *[pointer] * 4, *[number] * 4, pointer)
     failing = kind(lambda *arguments: -1)
     other = ModelDescriptor.from_buffer_copy(opened.descriptor)
     other.entry = ctypes.cast(failing, ctypes.c_void_p).value
@@ -208,14 +210,17 @@ def test_verify_weights_hashes_the_payload(opened: Opened, size: int) -> None:
 
 
 def test_every_status_has_its_own_text(opened: Opened) -> None:
-    texts = [opened.library.es_status_text(status) for status in range(-1, 12)]
+    texts = [opened.library.es_status_text(status) for status in range(-1, THREADS + 2)]
     assert texts[0] == texts[-1] == b"unknown status"
-    assert len(set(texts[1:-1])) == FAILED + 1
+    assert len(set(texts[1:-1])) == THREADS + 1
 
 
+@pytest.mark.parametrize("header", ["edgesparse.h", "edgesparse_pool.h"])
 @pytest.mark.parametrize(("language", "standard"), [("c", "c11"), ("c++", "c++11")])
-def test_the_header_compiles_alone(language: str, standard: str, tmp_path: Path) -> None:
-    (tmp_path / "use.c").write_text('#include "edgesparse.h"\nint x = ES_OK;\n')
+def test_the_headers_compile_alone(
+    language: str, standard: str, header: str, tmp_path: Path
+) -> None:
+    (tmp_path / "use.c").write_text(f'#include "{header}"\nint x = ES_OK;\n')
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{RUNTIME / 'include'}"]
     flags = ["-x", language, f"-std={standard}", *strict]
     zig("cc", "-c", *flags, "use.c", "-o", "use.o", cwd=tmp_path)

@@ -199,6 +199,23 @@ def test_no_arguments_is_an_error(
     assert runner.close()[0] == 1
 
 
+@pytest.mark.parametrize("threads", ["0", "-1", "65", "two", "2x", ""])
+def test_native_runner_refuses_impossible_threads(host_bundle: Bundle, threads: str) -> None:
+    runner = Runner(host_bundle.path / "runner", host_bundle.path / "weights.bin", threads)
+    assert runner.ready["error"] == f"expected 1 to 64 threads, found {threads}"
+    assert runner.close()[0] == 1
+
+
+def test_native_runner_on_threads(host_bundle: Bundle, tmp_path: Path) -> None:
+    samples = write_samples(tmp_path / "in", range(3))
+    runner = Runner(host_bundle.path / "runner", host_bundle.path / "weights.bin", "3")
+    assert runner.ask(f"run 3 {tmp_path / 'in'} {tmp_path / 'out'}") == {"ran": 3}
+    data = (tmp_path / "out").read_bytes()
+    for i, inputs in enumerate(samples):
+        assert_same(read_sample(data[32 * i : 32 * i + 32]), toy_outputs(inputs))
+    assert runner.close() == (0, "", "")
+
+
 def test_native_runner_survives_overlong_lines(host_bundle: Bundle) -> None:
     runner = Runner(host_bundle.path / "runner", host_bundle.path / "weights.bin")
     assert "longer than" in runner.ask("load " + "x" * 100_000)["error"]

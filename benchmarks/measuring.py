@@ -1,0 +1,121 @@
+"""What the benchmarks share: taking turns, rows, JSON lines, compiled models.
+
+A row is a flat dict; `what` names the benchmark. Its figures come with the command that made them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import edgesparse
+from edgesparse.bundle import Bundle
+from edgesparse.harness.bench import Limits, Timing, bench_sessions, choose_cpu, pinned
+from edgesparse.harness.devices import cpu_name, open_session, resolve_device
+from edgesparse.harness.session import ProcessSession, Session
+from edgesparse.models import zoo
+
+Row = dict[str, Any]
+
+
+def parser_of(text: str, *, seconds: float) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has.
+
+    Args:
+        text: The benchmark's docstring; its first line is the description.
+        seconds: Default measuring time of each engine.
+    """
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=seconds, help="of measuring, per engine")
+    parser.add_argument("--json", type=pathlib.Path, help="file for JSON lines")
+    return parser
+
+
+def command_line(words: Sequence[str] | None = None) -> str:
+    """Return the command that is running, without where its output goes.
+
+    Absolute paths say something about this machine only, so their last part stands for them.
+    """
+    words = list(sys.argv if words is None else words)
+    kept, skip = [], False
+    for word in words[1:]:
+        if skip or word.startswith("--json="):
+            skip = False
+        elif word == "--json":
+            skip = True
+        else:
+            kept.append(pathlib.Path(word).name if word.startswith("/") else word)
+    return shlex.join(["python", f"benchmarks/{pathlib.Path(words[0]).name}", *kept])
+
+
+def write_rows(path: pathlib.Path | None, rows: Sequence[Row]) -> None:
+    """Write JSON lines, if there is a file for them; each row tells its command and machine."""
+    if path is None:
+        return
+    common = {
+        "command": command_line(),
+        "cpu": cpu_name(),
+        "edgesparse": edgesparse.__version__,
+        "threads": 1,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({**row, **common}, allow_nan=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Tell what is being done, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def take_turns(
+    sessions: Mapping[str, Session], seconds: float, warmup: int | None = None
+) -> dict[str, Timing]:
+    """Return the timing of every session, all pinned to one CPU and measured in turns.
+
+    Args:
+        sessions: By the name of the engine or case.
+        seconds: Of measuring, each.
+        warmup: Runs of warm-up, each; until the time is stable by default.
+    """
+    opened = list(sessions.values())
+    with pinned(opened, choose_cpu()):
+        timings = bench_sessions(opened, Limits(seconds=seconds, warmup=warmup))
+    return dict(zip(sessions, timings, strict=True))
+
+
+def open_bundle(bundle: Bundle) -> ProcessSession:
+    """Return a session of a bundle on the device that its target runs on here."""
+    return open_session(resolve_device(None, bundle), bundle)
+
+
+@contextlib.contextmanager
+def closing(sessions: Mapping[str, Session]) -> Iterator[None]:
+    """Close all sessions at the end, those that were added meanwhile too."""
+    try:
+        yield
+    finally:
+        for session in sessions.values():
+            session.close()
+
+
+def build_model(
+    folder: pathlib.Path, name: str, sparsity: float, pattern: str = "unstructured"
+) -> pathlib.Path:
+    """Return the ONNX file of a network of the zoo with pruned random weights."""
+    path = folder / f"{name}_{round(sparsity * 100)}_{pattern}.onnx"
+    if not path.exists():
+        zoo.build(name, sparsity=sparsity, pattern=pattern, seed=0, output=path)
+    return path
+
+
+def compile_model(model: pathlib.Path, target: str) -> Bundle:
+    """Return the bundle of a model beside its ONNX file, as the cost model chooses, untuned."""
+    output = model.with_suffix(f".{target}")
+    return edgesparse.compile(model, target=target, output=output, tuned=False)

@@ -1,0 +1,158 @@
+"""The tables of the performance page: rows of the benchmarks -> Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from measuring import Row
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; columns after the first are aligned to the right."""
+    lines = [list(header), ["---"] + ["---:"] * (len(header) - 1), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def commands(rows: Iterable[Row]) -> str:
+    """Return the commands that made some rows, as a code block."""
+    return "\n".join(f"    {line}" for line in dict.fromkeys(row["command"] for row in rows))
+
+
+def groups(rows: Iterable[Row], *keys: str) -> dict[tuple[object, ...], list[Row]]:
+    """Return rows by the values of some keys, in the order they come."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def models_table(rows: Sequence[Row]) -> str:
+    """Return the whole-network table: engines as columns would not fit, so a line each."""
+    lines = []
+    for (model, sparsity, pattern, target), group in groups(
+        rows, "model", "sparsity", "pattern", "target"
+    ).items():
+        for row in group:
+            head = f"{model}, {sparsity:.0%} {pattern}, {target}" if row is group[0] else ""
+            lines.append([head, *_engine_cells(row)])
+    header = ["Model, zeros, target", "Engine", "Median ms", "Min ms", "Its time / ours"]
+    return markdown([*header, "Efficiency", "Error"], lines)
+
+
+def _engine_cells(row: Row) -> list[str]:
+    if "missing" in row:
+        return [row["peer"], f"missing: {_cell(row['missing'])}", "", "", "", ""]
+    name = f"{row['peer']} {row['version']}"
+    if row["peer"] == "edgesparse":
+        name = f"**{name}**"
+    efficiency, error = row["efficiency"], row["error"]
+    return [
+        name,
+        f"{row['ms_median']:.2f}",
+        f"{row['ms_min']:.2f}",
+        f"{row['ratio']:.2f}",
+        "" if efficiency is None else f"{efficiency:.0%}",
+        "" if error is None else f"{error:.0e}",
+    ]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")[:160]
+
+
+def missing_list(rows: Sequence[Row]) -> str:
+    """Return what was missing and why, one line an engine and reason."""
+    lines = dict.fromkeys(
+        f"- {row['peer']}: {_cell(row['missing'])}" for row in rows if "missing" in row
+    )
+    return "\n".join(lines) or "None was missing."
+
+
+def curve_table(rows: Sequence[Row]) -> str:
+    """Return our sparse bundle over our dense one, targets as columns."""
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    lines = []
+    for (sparsity,), group in groups(rows, "sparsity").items():
+        by_target = {row["target"]: row for row in group}
+        cells = [by_target.get(target) for target in targets]
+        times = [f"{c['ms_median']:.2f} ms, {c['speedup']:.2f}x" if c else "" for c in cells]
+        lines.append([f"{sparsity:.0%}", *times])
+    return markdown(["Zeros", *targets], lines)
+
+
+def kernels_table(rows: Sequence[Row]) -> str:
+    """Return percent of peak by shape, one column for each density and pattern."""
+    columns = list(groups(rows, "density", "pattern"))
+    lines = []
+    for (shape,), group in groups(rows, "shape").items():
+        by_case: dict[tuple[object, ...], Row] = {(r["density"], r["pattern"]): r for r in group}
+        cells = [by_case.get(column) for column in columns]
+        lines.append([str(shape), *(f"{c['of_peak']:.0%}" if c else "" for c in cells)])
+    names = {"unstructured": "", "block2": " b2", "block4": " b4"}
+    header = ["Channels@side", *(f"{density}{names[str(p)]}" for density, p in columns)]
+    return markdown(header, lines)
+
+
+def fixed_cost_table(rows: Sequence[Row]) -> str:
+    """Return open, first run, run and peak memory by target, model and engine."""
+    lines = []
+    for (target, model, peer), group in groups(rows, "target", "model", "peer").items():
+        merged: Row = {key: value for row in group for key, value in row.items()}
+        cells = [
+            _figure(merged, "open_ms", "{:.2f}", 1),
+            _figure(merged, "first_ms", "{:.1f}", 1e3),
+            _figure(merged, "ms_median", "{:.2f}", 1e3),
+            _figure(merged, "peak_rss_bytes", "{:.1f}", 1e-6),
+            _figure(merged, "arena_bytes", "{:.2f}", 1e-6),
+            _figure(merged, "shipped_bytes", "{:.2f}", 1e-6),
+            _figure(merged, "of_onnx", "{:.3f}", 1),
+        ]
+        lines.append([f"{target}, {model}", str(peer), *cells])
+    header = ["Target, model", "Engine", "Open ms", "First run us", "Run us", "Peak memory MB"]
+    return markdown([*header, "Arena MB", "Shipped MB", "Shipped / dense ONNX"], lines)
+
+
+def _figure(row: Row, key: str, form: str, factor: float) -> str:
+    return form.format(row[key] * factor) if key in row else ""
+
+
+def cost_model_table(rows: Sequence[Row]) -> str:
+    """Return rank correlation and regret of every case."""
+    lines = [
+        [
+            f"{row['target']}, {row['shape']}, density {row['density']} {row['pattern']}",
+            f"{row['measured']} of {row['candidates']}",
+            f"{row['rank_correlation']:.2f}",
+            f"{row['regret']:.3f}",
+            row["choice"],
+            row["best"],
+        ]
+        for row in rows
+    ]
+    header = ["Target, layer", "Measured", "Rank correlation", "Regret", "Choice", "Best"]
+    return markdown(header, lines)
+
+
+def modelled_table(rows: Sequence[Row]) -> str:
+    """Return modelled cycles for each useful vector multiply-add, cores as columns."""
+    cores = [key for key in rows[0] if key.startswith("modelled")]
+    lines = [
+        [
+            f"{row['shape']}, density {row['density']} {row['pattern']}",
+            row["format"],
+            *(f"{row[core]:.2f}" for core in cores),
+        ]
+        for row in rows
+    ]
+    return markdown(["Layer", "Format", *cores], lines)
+
+
+def regret_sentences(rows: Sequence[Row]) -> str:
+    """Return the median and worst regret of every target."""
+    sentences = []
+    for (target,), group in groups(rows, "target").items():
+        regrets = [row["regret"] for row in group]
+        median = float(np.median(regrets))
+        sentences.append(f"{target}: median regret {median:.3f}, worst {max(regrets):.3f}.")
+    return " ".join(sentences)

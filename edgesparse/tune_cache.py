@@ -1,0 +1,257 @@
+"""The cache of measured decisions: `tune` writes it, `compile` reads it.
+
+    <cache>/tuned/<key>.json     one operator on one target
+
+The key hashes all that the operator's time depends on. The folder is EDGESPARSE_CACHE_DIR, or the
+user's cache folder of this system. Entries are written whole or not at all, and carry a hash of
+themselves: a damaged one is skipped with a warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import platformdirs
+
+from edgesparse.errors import OutputError
+from edgesparse.geometry import static_shape
+from edgesparse.harness.devices import cpu_name
+from edgesparse.passes import editing, select_pattern
+from edgesparse.target import Target
+
+CACHE_VARIABLE = "EDGESPARSE_CACHE_DIR"
+# Raise it when kernels become faster or slower: what was measured before then no longer counts.
+KERNEL_SCHEMA = 1
+
+_ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.json")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measured candidate.
+
+    Attributes:
+        format: Its label.
+        predicted_us: What the cost model expected.
+        measured_us: Median on the device.
+    """
+
+    format: str
+    predicted_us: float
+    measured_us: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one operator on one target.
+
+    Attributes:
+        key: From `key_of`.
+        device: Name and description of the device it was measured on.
+        measured: Candidates in the cost model's order, its choice first.
+        top: How many candidates were asked for.
+        seconds: Measuring time of each candidate.
+        decision: The fastest candidate's decision, as `SelectPatternPass` would write it.
+    """
+
+    key: str
+    device: Mapping[str, Any]
+    measured: tuple[Measurement, ...]
+    top: int
+    seconds: float
+    decision: Mapping[str, Any]
+
+
+def ingredients(node: ir.Node, target: Target) -> dict[str, Any]:
+    """Return all that the time of a canonical Conv or Linear depends on, as JSON.
+
+    Code for `host` runs on this machine, so its CPU's name counts; for other targets it is the core
+    that the target describes.
+    """
+    return {
+        "edgesparse": importlib.metadata.version("edgesparse"),
+        "kernels": KERNEL_SCHEMA,
+        "candidate": [field.name for field in dataclasses.fields(select_pattern.Candidate)],
+        "target": {
+            "name": target.name,
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "features": list(target.features),
+            "required": list(target.required),
+            "lanes": target.lanes,
+            "core": target.core.name,
+        },
+        "machine": cpu_name() if target.name == "host" else None,
+        "op": node.op_type,
+        "attributes": {name: _plain(attr.value) for name, attr in sorted(node.attributes.items())},
+        "inputs": [None if value is None else _describe(value) for value in node.inputs],
+        "outputs": [list(static_shape(value)) for value in node.outputs],
+    }
+
+
+def key_of(node: ir.Node, target: Target) -> str:
+    """Return the hexadecimal SHA-256 of an operator's ingredients."""
+    return _digest(ingredients(node, target))
+
+
+def _describe(value: ir.Value) -> dict[str, Any]:
+    """Return an input's shape, and for weights and biases the hash of their bytes."""
+    constant = value.const_value
+    digest = None if constant is None else hashlib.sha256(constant.tobytes()).hexdigest()
+    return {"shape": list(static_shape(value)), "dtype": str(value.dtype), "sha256": digest}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def cache_path() -> Path:
+    """Return the cache folder, which need not exist."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).absolute() if given else platformdirs.user_cache_path("edgesparse")
+
+
+class TuneCache:
+    """The entries in one folder.
+
+    Attributes:
+        path: The cache folder.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = cache_path() if path is None else path
+
+    @property
+    def _folder(self) -> Path:
+        return self.path / "tuned"
+
+    def files(self) -> list[Path]:
+        """Return the files of all entries; nothing else in the folder is ours."""
+        with contextlib.suppress(OSError):
+            return sorted(p for p in self._folder.iterdir() if _ENTRY_NAME.fullmatch(p.name))
+        return []
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all entries."""
+        return sum(path.stat().st_size for path in self.files())
+
+    def clear(self) -> int:
+        """Remove all entries and return how many there were.
+
+        Raises:
+            OutputError: One cannot be removed.
+        """
+        files = self.files()
+        with _reporting("clearing", self.path):
+            for path in files:
+                path.unlink(missing_ok=True)
+        return len(files)
+
+    def get(self, key: str) -> Entry | None:
+        """Return an entry, or None where there is none; one that is damaged is warned of."""
+        path = self._folder / f"{key}.json"
+        try:
+            return _parse(key, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"damaged ({error})"
+        print(f"warning: tuned decision {path} is ignored: {reason}", file=sys.stderr)
+        return None
+
+    def put(self, entry: Entry) -> None:
+        """Write an entry, whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        document = dataclasses.asdict(entry)
+        text = json.dumps({**document, "sha256": _digest(document)}, indent=1, sort_keys=True)
+        with _reporting("writing", self.path):
+            self.prepare()
+            handle, name = tempfile.mkstemp(prefix=f".{entry.key[:8]}.", dir=self._folder)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text + "\n")
+                os.replace(name, self._folder / f"{entry.key}.json")
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+    def prepare(self) -> None:
+        """Make the folder; worth doing before minutes of measuring.
+
+        Raises:
+            OutputError: It cannot be made, or not be written to.
+        """
+        with _reporting("writing", self.path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._folder, os.W_OK | os.X_OK):
+                raise PermissionError(0, "it is not writable")
+
+
+@contextlib.contextmanager
+def _reporting(doing: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{doing} the cache {path}: {error.strerror or error}",
+            hint=f"choose another folder with the environment variable {CACHE_VARIABLE}",
+        ) from error
+
+
+def _parse(key: str, data: bytes) -> Entry:
+    """Return the entry in a file.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is not what `put` wrote.
+    """
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    digest = document.pop("sha256")
+    if digest != _digest(document):
+        raise ValueError("its hash differs")
+    if document["key"] != key:
+        raise ValueError("it is another operator's")
+    measured = tuple(Measurement(**one) for one in document["measured"])
+    return Entry(**{**document, "measured": measured})
+
+
+def apply_tuned(model: ir.Model, target: Target, cache: TuneCache | None = None) -> int:
+    """Write the cached decisions on the operators that have one; return how many.
+
+    Args:
+        model: After the passes that stand before `SelectPatternPass`, which decides the rest.
+        target: What is compiled for.
+        cache: The user's by default.
+    """
+    cache = cache or TuneCache()
+    if not cache.files():
+        return 0
+    applied = 0
+    for node in editing.linear_nodes(model.graph):
+        entry = cache.get(key_of(node, target))
+        if entry is not None:
+            node.metadata_props[select_pattern.DECISION_KEY] = json.dumps(entry.decision)
+            applied += 1
+    return applied

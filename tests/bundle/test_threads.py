@@ -1,0 +1,161 @@
+"""One run shared by threads: the same bits for any number of them, again and again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from bundle.fixtures import MODEL_SHA256, write_toy
+from bundle.parallel import STEPS, parallel_inputs, parallel_outputs, parallel_plan
+from bundle.toy import assert_same, toy_inputs, toy_outputs
+from graphs import GRAPHS
+
+import edgesparse
+from edgesparse import codegen
+from edgesparse.bundle import Bundle, write_bundle
+from edgesparse.errors import UsageError
+from edgesparse.harness.devices import DEVICES, check_threads, open_session
+from edgesparse.models import zoo
+from edgesparse.plan import Plan, verify_plan
+from edgesparse.target import ARM64, WASM, Target, resolve_target
+
+NUMBERS = (1, 2, 3, 7)
+
+
+def write_parallel(target: Target, output: Path, plan: Plan | None = None) -> Bundle:
+    plan = plan or parallel_plan()
+    verify_plan(plan)
+    code = codegen.build_object(plan, target)
+    return write_bundle(plan, target, code, output, model_sha256=MODEL_SHA256)
+
+
+@pytest.fixture(scope="module")
+def parallel_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_parallel(resolve_target("host"), tmp_path_factory.mktemp("parallel") / "toy")
+
+
+def random_inputs(bundle: Bundle, seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {
+        spec.name: random.standard_normal(spec.shape).astype(spec.dtype) for spec in bundle.inputs
+    }
+
+
+def assert_same_bits_for_any_threads(
+    bundle: Bundle, runs: int, inputs_of: Callable[[int], dict[str, np.ndarray]]
+) -> None:
+    for run in range(runs):
+        inputs = inputs_of(run)
+        expected = bundle.run(inputs)
+        for threads in NUMBERS:
+            for name, array in bundle.run(inputs, threads=threads).items():
+                np.testing.assert_array_equal(array, expected[name], err_msg=f"{threads} threads")
+
+
+def test_the_toy_computes_what_it_says(parallel_bundle: Bundle) -> None:
+    for threads in NUMBERS:
+        found = parallel_bundle.run(parallel_inputs(), threads)
+        assert_same(found, parallel_outputs(parallel_inputs()))
+
+
+def test_many_runs_one_after_the_other(parallel_bundle: Bundle) -> None:
+    assert_same_bits_for_any_threads(parallel_bundle, 100, parallel_inputs)
+
+
+def test_digits(tmp_path: Path) -> None:
+    model = zoo.path("digits_mobilenet_v1")
+    bundle = edgesparse.compile(model, target="host", output=tmp_path / "digits")
+    assert_same_bits_for_any_threads(bundle, 5, lambda run: random_inputs(bundle, run))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name: str, tmp_path: Path) -> None:
+    onnx.save(GRAPHS[name](), tmp_path / "model.onnx")
+    model = tmp_path / "model.onnx"
+    bundle = edgesparse.compile(model, target="host", output=tmp_path / "bundle")
+    assert_same_bits_for_any_threads(bundle, 2, lambda run: random_inputs(bundle, run))
+
+
+@pytest.mark.parametrize("threads", NUMBERS)
+def test_a_serial_plan_runs_on_any_number_of_threads(host_bundle: Bundle, threads: int) -> None:
+    assert_same(host_bundle.run(toy_inputs(), threads), toy_outputs(toy_inputs()))
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 65])
+def test_a_number_of_threads_nothing_has(host_bundle: Bundle, threads: int) -> None:
+    with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
+        host_bundle.run(toy_inputs(), threads=threads)
+    for device in DEVICES.values():
+        with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
+            check_threads(device, threads)
+
+
+def test_the_runners_pool(parallel_bundle: Bundle) -> None:
+    samples = [parallel_inputs(seed) for seed in range(40)]
+    stacked = {"x": np.stack([sample["x"] for sample in samples])}
+    expected = np.stack([parallel_bundle.run(sample)["y"] for sample in samples])
+    for threads in NUMBERS:
+        with open_session(DEVICES["host"], parallel_bundle, threads) as session:
+            np.testing.assert_array_equal(session.run(stacked)["y"], expected)
+            profile = session.profile(3)
+            assert [len(row) for row in profile] == [STEPS] * 3
+            assert all(sample > 0 for sample in session.bench(5, 3))
+            np.testing.assert_array_equal(session.run(stacked)["y"], expected)
+
+
+@pytest.mark.isa("neon")
+def test_arm64_under_emulation(tmp_path: Path, parallel_bundle: Bundle) -> None:
+    toy = write_parallel(ARM64, tmp_path / "toy")
+    digits = edgesparse.compile(
+        zoo.path("digits_mobilenet_v1"), target="arm64", output=tmp_path / "digits"
+    )
+    for bundle in (toy, digits):
+        inputs = {name: x[None] for name, x in random_inputs(bundle).items()}
+        found = []
+        for threads in (1, 2):
+            with open_session(DEVICES["qemu"], bundle, threads) as session:
+                found.append(session.run(inputs))
+        for name, expected in found[0].items():
+            np.testing.assert_array_equal(found[1][name], expected)
+
+
+@pytest.mark.isa("wasm")
+def test_wasm_computes_a_parallel_plan_on_one_thread(tmp_path: Path) -> None:
+    bundle = write_parallel(WASM, tmp_path / "toy")
+    inputs = parallel_inputs()
+    with open_session(DEVICES["node"], bundle) as session:
+        found = session.run({"x": inputs["x"][None]})
+    assert_same({"y": found["y"][0]}, parallel_outputs(inputs))
+
+
+def test_wasm_says_why_it_has_one_thread(wasm_bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="SharedArrayBuffer and cross-origin isolation"):
+        open_session(DEVICES["node"], wasm_bundle, 2)
+
+
+def test_threads_meet_between_shared_steps_only() -> None:
+    plan = parallel_plan()
+    shared = [step.is_shared for step in plan.steps]
+    assert shared[:5] == [True, False, False, True, False]
+    meets = [codegen.needs_barrier(plan, index) for index in range(len(shared))]
+    assert meets[:6] == [False, True, False, True, True, True]
+
+
+def test_the_verifier_compares_parts_with_the_kernel() -> None:
+    plan = parallel_plan()
+    spoilt = dataclasses.replace(plan.steps[3], parts=9)
+    plan.steps = (*plan.steps[:3], spoilt, *plan.steps[4:])
+    with pytest.raises(ValueError, match=r"step 3 .* has 9 parts"):
+        verify_plan(plan)
+
+
+def test_two_bundles_on_threads_do_not_meet_each_other(host: Target, tmp_path: Path) -> None:
+    serial, parallel = write_toy(host, tmp_path / "a"), write_parallel(host, tmp_path / "b")
+    for seed in range(5):
+        assert_same(serial.run(toy_inputs(seed), 3), toy_outputs(toy_inputs(seed)))
+        found = parallel.run(parallel_inputs(seed), 2)
+        assert_same(found, parallel_outputs(parallel_inputs(seed)))
