@@ -25,9 +25,12 @@ from edgesparse.tiling import row_starts
 DECISION_KEY = "edgesparse.decision"
 LINEAR_OPS = ("Conv", "Linear")
 GROUPS = (1, 2, 4, 8)
+GEMV_LANES = (1, 4, 8, 16)
 X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
+# Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
+MIN_GAIN = 1.04
 # Blocks of columns, and how many columns one must have to be worth a loop of its own.
 K_BLOCKS = (1, 2, 4, 8, 16)
 MIN_COLUMNS = 32
@@ -87,9 +90,18 @@ def decide(node: ir.Node, target: Target) -> dict[str, Any]:
 
 
 def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
-    """Return every candidate for a node that is not depthwise, the best predicted first."""
+    """Return every candidate for a node that is not depthwise, the best predicted first.
+
+    Where skipping zeros is predicted to gain next to nothing, the kernel that skips none comes
+    first: the prediction is not that exact, and a sparse build must not be slower than a dense one.
+    """
     operator = operator_of(node, target.lanes)
-    return sorted(_candidates(operator, matrix_of(node), target), key=lambda c: c.cycles)
+    ranked = sorted(_candidates(operator, matrix_of(node), target), key=lambda c: c.cycles)
+    safe = next((c for c in ranked if len(c.patterns) == 1 and c.group > 1), ranked[0])
+    if safe.cycles < MIN_GAIN * ranked[0].cycles:
+        ranked.remove(safe)
+        ranked.insert(0, safe)
+    return ranked
 
 
 def decision_of(
@@ -182,12 +194,13 @@ def _pattern_sets(
 
 
 def _gemv_candidates(weight: npt.NDArray[np.float32], target: Target) -> Iterator[Candidate]:
-    for lanes in (4, 8, 16):
+    for lanes in GEMV_LANES:
         if lanes > target.lanes:
             continue
         stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
         cycles = cost.gemv_cycles(stored, lanes, target.core)
-        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, f"{lanes} rows a vector")
+        label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
+        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label)
 
 
 def _explain(

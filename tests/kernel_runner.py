@@ -132,11 +132,13 @@ def _object(kernel: Kernel, target: Target) -> bytes:
 
 
 def _load(elf: bytes) -> ctypes.CDLL:
-    assert undefined_symbols(elf) <= ALLOWED_SYMBOLS, undefined_symbols(elf)
+    unknown = undefined_symbols(elf) - ALLOWED_SYMBOLS - {"es_barrier"}
+    assert not unknown, unknown
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "k.o").write_bytes(elf)
-        _zig("ld.lld", "-shared", path / "k.o", "-o", path / "k.so")
+        # `main` calls the barrier only when there are several threads.
+        _zig("ld.lld", "-shared", "--defsym=es_barrier=0", path / "k.o", "-o", path / "k.so")
         return ctypes.CDLL(str(path / "k.so"))
 
 
@@ -147,7 +149,8 @@ def _host_kernel(kernel: Kernel) -> ctypes.CDLL:
 
 def _run_host(kernel: Kernel, arrays: list[np.ndarray]) -> list[np.ndarray]:
     memories = [_Memory(array) for array in arrays]
-    _host_kernel(kernel).kernel(*(ctypes.c_void_p(memory.address) for memory in memories))
+    pointers = [ctypes.c_void_p(memory.address) for memory in memories]
+    _host_kernel(kernel).kernel(*pointers, *_range(kernel))
     for memory in memories:
         memory.check()
     return [memory.array for memory in memories]
@@ -163,7 +166,8 @@ def _run_arm64(kernel: Kernel, arrays: list[np.ndarray]) -> list[np.ndarray]:
         (path / "k.o").write_bytes(elf)
         (path / "main.c").write_text(
             _C_MAIN.replace("COUNT", str(len(arrays))).replace(
-                "ARGUMENTS", ", ".join(f"at[{i}]" for i in range(len(arrays)))
+                "ARGUMENTS",
+                ", ".join([*(f"at[{i}]" for i in range(len(arrays))), *map(str, _range(kernel))]),
             )
         )
         _zig("cc", "-target", "aarch64-linux-musl", "-static", "-O1", path / "main.c",
@@ -187,12 +191,18 @@ def _run_wasm(kernel: Kernel, arrays: list[np.ndarray]) -> list[np.ndarray]:
         _zig("wasm-ld", "--no-entry", "--export=kernel", "--export=__heap_base", path / "k.o",
              path / "mem.o", "-o", path / "k.wasm")  # fmt: skip
         done = subprocess.run(
-            ["node", path / "run.mjs", path / "k.wasm"],
+            ["node", path / "run.mjs", path / "k.wasm", *map(str, _range(kernel))],
             input=_frame(arrays),
             capture_output=True,
             check=True,
         )
     return _unframe(done.stdout, arrays)
+
+
+def _range(kernel: Kernel) -> list[int]:
+    """All parts of a kernel that can be shared out."""
+    parts = getattr(kernel, "parts", None)
+    return [] if parts is None else [0, parts]
 
 
 def _frame(arrays: list[np.ndarray]) -> bytes:
@@ -283,7 +293,7 @@ for (const { start, size, from } of spans) {
   bytes.fill(0xff, start + size, start + size + 64);
   bytes.set(data.subarray(from, from + size), start);
 }
-kernel(...spans.map((span) => span.start));
+kernel(...spans.map((span) => span.start), ...process.argv.slice(3).map(Number));
 let bad = 0;
 for (const { start, size } of spans)
   for (let j = 0; j < 128; j++)

@@ -27,6 +27,7 @@ class Gemv:
         alpha: First parameter of the activation.
         beta: Second parameter of the activation.
         residual: Whether a vector is added before the activation.
+        column_scale: As in `Spmm`.
     """
 
     rows: int
@@ -35,6 +36,7 @@ class Gemv:
     alpha: float = 0.0
     beta: float = 0.0
     residual: bool = False
+    column_scale: int = 0
 
     @property
     def name(self) -> str:
@@ -54,7 +56,7 @@ class Gemv:
         params = {
             "x": "float32",
             "values": "float32",
-            "columns": "int32",
+            "columns": tir.COLUMN_KINDS[self.column_scale > 0],
             "bounds": "int32",
             "bias": "float32",
             **({"residual": "float32"} if self.residual else {}),
@@ -94,6 +96,7 @@ class Gemv:
 
     def _emit_column(self, p: dict[str, tir.Buffer], column: tir.Expr, chain: tir.Buffer) -> None:
         lanes = self.lanes
-        x = tir.splat(tir.load(p["x"], tir.load(p["columns"], column)), lanes)
+        offset = tir.column_offset(p["columns"], column, self.column_scale)
+        x = tir.splat(tir.load(p["x"], offset), lanes)
         total = tir.load(chain, 0, lanes) + x * tir.load(p["values"], column * lanes, lanes)
         tir.store(chain, 0, total, lanes)

@@ -78,7 +78,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pool:
-    """One pooling kernel.
+    """One pooling kernel. A part is one plane.
 
     Attributes:
         op: `MaxPool` or `AveragePool`.
@@ -106,18 +106,23 @@ class Pool:
         window = "x".join(str(axis.kernel) for axis in self.axes)
         return f"f32_{self.op.lower()}_{window}s{self.axes[-1].stride}"
 
+    @property
+    def parts(self) -> int:
+        """Planes."""
+        return self.planes
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, y)."""
+        """Return the PrimFunc (x, y, range)."""
         image = math.prod(axis.extent for axis in self.axes)
         result = math.prod(axis.outputs for axis in self.axes)
 
-        def body(x: tir.Buffer, y: tir.Buffer) -> None:
-            with tir.grid(self.planes, self.images) as (c, n):
+        def body(first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+            with tir.between(first, last) as c, tir.loop(self.images) as n:
                 read = c * self.in_stride + n * image
                 write = c * self.out_stride + n * result
                 self._emit_axis(_Window(x, y, read, write, (0,), 1), 0)
 
-        return tir.function(symbol, {"x": "float32", "y": "float32"}, body)
+        return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
     def _emit_axis(self, window: _Window, depth: int) -> None:
         axis = self.axes[depth]

@@ -5,8 +5,9 @@ One emitter serves every density. For each tile of pixels and each group of rows
 tile of one column once and feeds the pattern's rows; the epilogue adds the residual, applies the
 activation and writes the tile.
 
-Columns are stored as element offsets into X, so that a column may be a channel (1x1), or a channel
-and a tap (KxK), of any convolution group, without the kernel knowing.
+Columns are element offsets into X, stored as they are or in units of `column_scale`, so that a
+column may be a channel (1x1), or a channel and a tap (KxK), of any convolution group, without the
+kernel knowing.
 
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
@@ -85,6 +86,8 @@ class Spmm:
             be computed in order.
         by_lane: Whether a multiply-add takes its weight from a lane of a vector: whole vectors of
             weights are then loaded at once.
+        column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
+            when columns are int32 offsets.
     """
 
     rows: int
@@ -101,6 +104,7 @@ class Spmm:
     chunks: int = 1
     ordered: bool = False
     by_lane: bool = False
+    column_scale: int = 0
 
     @property
     def name(self) -> str:
@@ -121,7 +125,7 @@ class Spmm:
         params = {
             "x": "float32",
             "values": "float32",
-            "columns": "int32",
+            "columns": tir.COLUMN_KINDS[self.column_scale > 0],
             "counts": "int32",
             "starts": "int32",
             "bias": "float32",
@@ -219,7 +223,7 @@ class Spmm:
 
     def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
         lanes, vectors = self.lanes, task.block.vectors
-        offset = task.read + tir.load(task.p["columns"], task.cursor[0])
+        offset = task.read + tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
         reads = [tir.load(task.p["x"], offset + at, lanes) for at, _ in vectors]
         weights = self._weights(task, len(used))
         products = list(itertools.product(range(len(reads)), range(len(used))))

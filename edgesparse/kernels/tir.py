@@ -93,7 +93,10 @@ def minimum(value: Expr, limit: int) -> Expr:
 
 @contextmanager
 def when(condition: Expr) -> Iterator[None]:
-    """Statements for when a condition holds."""
+    """Statements for when a condition holds; a Python bool decides now."""
+    if condition is True:
+        yield
+        return
     with builder.If(condition), builder.Then():
         yield
 
@@ -160,6 +163,16 @@ def splat(value: Expr, lanes: int = 1) -> Expr:
 def splat_lane(vector: Expr, lane: int, lanes: int) -> Expr:
     """Return one lane of a vector in every lane."""
     return tirx.Shuffle([vector], [lane] * lanes)
+
+
+# Columns as offsets, or as numbers to be scaled.
+COLUMN_KINDS = ("int32", "uint16")
+
+
+def column_offset(columns: Buffer, index: Expr, scale: int) -> Expr:
+    """Return the offset that a column stands for: stored as it is (scale 0), or divided."""
+    column = load(columns, index)
+    return i32(column) * const_i32(scale) if scale else column
 
 
 def i32(value: Expr) -> Expr:

@@ -65,14 +65,23 @@ def _haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
 def _weights(
     b: PlanBuilder, operator: Operator, blocks: Sequence[GroupedPatterns]
 ) -> tuple[Arg, Arg]:
-    """Store the values of packed blocks, and their columns as element offsets."""
+    """Store the values of packed blocks, and their columns as element offsets or in uint16."""
     values = np.concatenate([block.values for block in blocks])
-    offsets = operator.column_offsets()[np.concatenate([block.columns for block in blocks])]
+    columns = operator.column_offsets()[np.concatenate([block.columns for block in blocks])]
+    if scale := column_scale(operator):
+        columns = (columns // scale).astype(np.uint16)
     # A kernel's pointers must point somewhere even when the matrix is all zeros.
     return (
         b.constant(values if len(values) else np.zeros(1, np.float32)),
-        b.constant(offsets if len(offsets) else np.zeros(1, np.int32)),
+        b.constant(columns if len(columns) else np.zeros(1, columns.dtype)),
     )
+
+
+def column_scale(operator: Operator) -> int:
+    """Return the unit in which every column's offset fits uint16, or 0 when there is none."""
+    offsets = operator.column_offsets()
+    unit = int(np.gcd.reduce(offsets)) or 1
+    return unit if int(offsets.max(initial=0)) // unit <= np.iinfo(np.uint16).max else 0
 
 
 def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
@@ -145,6 +154,7 @@ def _spmm(
         k_blocks=len(packed),
         chunks=min(CHUNKS, groups) if few else 1,
         ordered=ordered,
+        column_scale=column_scale(operator),
         by_lane=b.target.multiplies_by_lane,
         **_fused(node, residual),
     )
@@ -174,7 +184,8 @@ def _gemv(
     packed = pack(weight, lanes, tuple(decision["patterns"]))
     bias = np.zeros(rows, np.float32)
     bias[: operator.rows] = constant_of(node, 2)
-    kernel = Gemv(rows=rows, lanes=lanes, **_fused(node, residual))
+    scale = column_scale(operator)
+    kernel = Gemv(rows=rows, lanes=lanes, column_scale=scale, **_fused(node, residual))
     source = _haloed(b, operator, x)
     extra = [residual.read()] if residual else []
     bounds = np.concatenate([[0], np.cumsum(_counts(packed))]).astype(np.int32)
