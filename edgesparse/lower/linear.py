@@ -68,7 +68,7 @@ def _weights(
     """Store the values of packed blocks, and their columns as element offsets or in uint16."""
     values = np.concatenate([block.values for block in blocks])
     columns = operator.column_offsets()[np.concatenate([block.columns for block in blocks])]
-    if scale := column_scale(operator):
+    if scale := column_scale(operator, blocks[0].group):
         columns = (columns // scale).astype(np.uint16)
     # A kernel's pointers must point somewhere even when the matrix is all zeros.
     return (
@@ -77,8 +77,14 @@ def _weights(
     )
 
 
-def column_scale(operator: Operator) -> int:
-    """Return the unit in which every column's offset fits uint16, or 0 when there is none."""
+def column_scale(operator: Operator, group: int) -> int:
+    """Return the unit in which every column's offset fits uint16, or 0 to store int32 offsets.
+
+    With one weight a column, columns are half of what is stored. With several they are little, and
+    the multiplication costs more than it saves (a tenth of a dense layer's time in V8).
+    """
+    if group > 1:
+        return 0
     offsets = operator.column_offsets()
     unit = int(np.gcd.reduce(offsets)) or 1
     return unit if int(offsets.max(initial=0)) // unit <= np.iinfo(np.uint16).max else 0
@@ -154,7 +160,7 @@ def _spmm(
         k_blocks=len(packed),
         chunks=min(CHUNKS, groups) if few else 1,
         ordered=ordered,
-        column_scale=column_scale(operator),
+        column_scale=column_scale(operator, packed[0].group),
         by_lane=b.target.multiplies_by_lane,
         **_fused(node, residual),
     )
@@ -184,7 +190,7 @@ def _gemv(
     packed = pack(weight, lanes, tuple(decision["patterns"]))
     bias = np.zeros(rows, np.float32)
     bias[: operator.rows] = constant_of(node, 2)
-    scale = column_scale(operator)
+    scale = column_scale(operator, packed.group)
     kernel = Gemv(rows=rows, lanes=lanes, column_scale=scale, **_fused(node, residual))
     source = _haloed(b, operator, x)
     extra = [residual.read()] if residual else []
