@@ -119,7 +119,7 @@ def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:
     first = 1 / core.loads_per_cycle
     beyond = max(first, lanes * 4 / LINE_BYTES * core.l2_line_cycles)
     # Other data lives in L1 too: misses start at half of it, and grow evenly.
-    missed = min(1.0, max(0.0, (tile_bytes / core.l1_bytes - 0.5) / 0.75))
+    missed = min(1.0, max(0.0, tile_bytes / core.l1_bytes - 0.5))
     return first + missed * (beyond - first)
 
 

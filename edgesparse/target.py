@@ -78,7 +78,7 @@ class Target:
 
 
 CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
-V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 24 << 10, 4, 1000, 3.8)
+V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8)
 V8_X86_PLAIN = dataclasses.replace(V8_X86, name="v8 on x86-64, no fma", fma_per_cycle=1)
 X86_AVX512 = CpuModel("x86-64 avx-512", 2, 2, 32, True, 20, 64 << 10, 1, 2, 3.8)
 X86_AVX2 = CpuModel("x86-64 avx2", 2, 2, 14, False, 12, 32 << 10, 2, 3, 3.8)

@@ -31,6 +31,8 @@ X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6,
 MAX_PATTERNS = 24
 # Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
 MIN_GAIN = 1.04
+# ... where at least this share of the weights is not zero.
+FEW_ZEROS = 0.75
 # Blocks of columns, and how many columns one must have to be worth a loop of its own.
 K_BLOCKS = (1, 2, 4, 8, 16)
 MIN_COLUMNS = 32
@@ -92,11 +94,15 @@ def decide(node: ir.Node, target: Target) -> dict[str, Any]:
 def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
     """Return every candidate for a node that is not depthwise, the best predicted first.
 
-    Where skipping zeros is predicted to gain next to nothing, the kernel that skips none comes
-    first: the prediction is not that exact, and a sparse build must not be slower than a dense one.
+    Where zeros are few and skipping them is predicted to gain next to nothing, the kernel that
+    skips none comes first: predictions are not that exact, and a sparse build must not be slower
+    than a dense one.
     """
     operator = operator_of(node, target.lanes)
-    ranked = sorted(_candidates(operator, matrix_of(node), target), key=lambda c: c.cycles)
+    weight = matrix_of(node)
+    ranked = sorted(_candidates(operator, weight, target), key=lambda c: c.cycles)
+    if operator.groups * np.count_nonzero(weight) < FEW_ZEROS * weight.size:
+        return ranked
     safe = next((c for c in ranked if len(c.patterns) == 1 and c.group > 1), ranked[0])
     if safe.cycles < MIN_GAIN * ranked[0].cycles:
         ranked.remove(safe)
