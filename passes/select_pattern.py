@@ -30,7 +30,7 @@ X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6,
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
 # Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
-MIN_GAIN = 1.04
+MIN_GAIN = 1.08
 # ... where at least this share of the weights is not zero.
 FEW_ZEROS = 0.75
 # Blocks of columns, and how many columns one must have to be worth a loop of its own.
