@@ -151,9 +151,11 @@ def _count_not_finite(value: ir.Value) -> int:
 def _check_fit(graph: ir.Graph) -> None:
     """Check convolutions, of which ONNX's shape inference does not compare the channels."""
     found = [
-        f"Conv {node.name}: {misfit}"
+        f"{node.op_type} {node.name}: {misfit}"
         for node in graph
-        if node.domain == "" and node.op_type == "Conv" and (misfit := _misfit(node))
+        if node.domain == ""
+        and node.op_type in ("Conv", "ConvTranspose")
+        and (misfit := _misfit(node))
     ]
     if found:
         raise InvalidModelError(
@@ -168,11 +170,14 @@ def _misfit(node: ir.Node) -> str:
         return f"input {x} and weight {weight}"
     group = node.attributes.get_int("group", 1) or 1
     kernel = node.attributes.get_ints("kernel_shape", weight[2:])
-    if group < 1 or weight[0] % group or weight[1] * group != x[1]:
+    is_transposed = node.op_type == "ConvTranspose"
+    inner, outer = (weight[0], weight[1]) if is_transposed else (weight[1], weight[0])
+    inputs, outputs = (inner, outer * group) if is_transposed else (inner * group, outer)
+    if group < 1 or weight[0] % group or inputs != x[1]:
         return f"input {x} and weight {weight} with group {group}"
     if tuple(kernel or weight[2:]) != weight[2:]:
         return f"kernel_shape {kernel} and weight {weight}"
-    if bias is not None and bias != weight[:1]:
+    if bias is not None and bias != (outputs,):
         return f"bias {bias} and weight {weight}"
     return ""
 

@@ -1,14 +1,16 @@
-"""Torch module -> one ONNX file, by torch's own exporter, with nothing beside it.
+"""Torch module -> one ONNX file, by torch's own exporters, with nothing beside it.
 
-What is written is the graph users have: torch.export-based, opset 20, BatchNorm folded into the
-convolutions, ReduceMean for global pooling. Only the exporter's stack traces are dropped, because
-they hold paths of the machine that ran it.
+What is written is the graph users have. By `dynamo`, today's exporter: torch.export-based, opset
+20, BatchNorm folded into the convolutions, ReduceMean for global pooling. By `torchscript`, its
+predecessor: opset 17 or older, GlobalAveragePool, shapes computed from constants. Only the stack
+traces are dropped, because they hold paths of the machine that ran the exporter.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import logging
 import os
 import tempfile
@@ -17,18 +19,47 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch import nn
 
-from edgesparse.errors import OutputError
+from edgesparse.errors import OutputError, UsageError
 
-OPSET = 20
-INPUT_NAME = "image"
-OUTPUT_NAME = "logits"
+OPSETS = {"dynamo": 20, "torchscript": 17}
 _MACHINE_DEPENDENT = "pkg.torch.onnx.stack_trace"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How a graph is written.
+
+    Attributes:
+        keep_batchnorm: Leave BatchNormalization nodes in the graph instead of folding them.
+        exporter: A key of `OPSETS`.
+        opset: ONNX operator set; the exporter's usual one if None.
+        input_name: Of the input.
+        output_name: Of the output.
+    """
+
+    keep_batchnorm: bool = False
+    exporter: str = "dynamo"
+    opset: int | None = None
+    input_name: str = "image"
+    output_name: str = "logits"
+
+    def __post_init__(self) -> None:
+        if self.exporter not in OPSETS:
+            raise UsageError(
+                f"exporter '{self.exporter}' is unknown", hint=f"use one of: {', '.join(OPSETS)}"
+            )
+
+    @property
+    def resolved_opset(self) -> int:
+        """The operator set that is written."""
+        return OPSETS[self.exporter] if self.opset is None else self.opset
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,22 +76,22 @@ class Export:
 
 
 def export_onnx(
-    model: nn.Module, shape: tuple[int, ...], output: Path, *, keep_batchnorm: bool = False
+    model: nn.Module, shape: tuple[int, ...], output: Path, settings: Settings = Settings()
 ) -> Export:
-    """Write an eval-mode model with one static input `image` and one output `logits`.
+    """Write an eval-mode model with one static input and one output.
 
     Args:
         model: Left in eval mode.
         shape: Of the input.
         output: The file; its folder is created.
-        keep_batchnorm: Leave BatchNormalization nodes in the graph instead of folding them.
+        settings: What else is to be chosen.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    graph_model = _trace(model.eval(), shape, optimize=not keep_batchnorm)
-    if keep_batchnorm:
-        _fold_constants(graph_model)
+    trace = _trace if settings.exporter == "dynamo" else _trace_script
+    with _quiet_exporter():
+        graph_model = trace(model.eval(), shape, settings)
     for node in graph_model.graph:
         node.metadata_props.pop(_MACHINE_DEPENDENT, None)
     data = ir.to_proto(graph_model).SerializeToString(deterministic=True)
@@ -86,21 +117,39 @@ def write_atomically(output: Path, data: bytes) -> None:
         ) from error
 
 
-def _trace(model: nn.Module, shape: tuple[int, ...], *, optimize: bool) -> ir.Model:
+def _trace(model: nn.Module, shape: tuple[int, ...], settings: Settings) -> ir.Model:
     """Return the exporter's graph; unoptimized, it keeps BatchNormalization."""
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            model,
-            (torch.zeros(shape),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            optimize=optimize,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        model,
+        (torch.zeros(shape),),
+        dynamo=True,
+        opset_version=settings.resolved_opset,
+        input_names=[settings.input_name],
+        output_names=[settings.output_name],
+        optimize=not settings.keep_batchnorm,
+        verbose=False,
+    )
     traced: ir.Model = program.model
+    if settings.keep_batchnorm:
+        _fold_constants(traced)
     return traced
+
+
+def _trace_script(model: nn.Module, shape: tuple[int, ...], settings: Settings) -> ir.Model:
+    """Return the graph of the exporter before torch.export, which traces TorchScript."""
+    mode = torch.onnx.TrainingMode
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        model,
+        (torch.zeros(shape),),
+        buffer,
+        dynamo=False,
+        opset_version=settings.resolved_opset,
+        input_names=[settings.input_name],
+        output_names=[settings.output_name],
+        training=mode.PRESERVE if settings.keep_batchnorm else mode.EVAL,
+    )
+    return ir.serde.deserialize_model(onnx.load_from_string(buffer.getvalue()))
 
 
 def _fold_constants(model: ir.Model) -> None:
@@ -111,17 +160,19 @@ def _fold_constants(model: ir.Model) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's talk about its own dependencies, which no user can act on.
+    """Silence the exporters' talk about themselves, which no user can act on.
 
-    torch 2.13 warns about torchvision's absence and calls its own deprecated pytree functions.
+    torch 2.13 warns about torchvision's absence, calls its own deprecated functions, and says of
+    the older exporter that it is old, fixes shapes, and leaves constants to others to fold.
     """
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+            for category in (FutureWarning, DeprecationWarning, UserWarning):
+                warnings.simplefilter("ignore", category)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             yield
     finally:
         logger.setLevel(level)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -12,18 +15,27 @@ CALIBRATION_PIXELS = 4 * 224 * 224
 
 
 def randomise_weights(model: nn.Module) -> None:
-    """Draw He-normal convolutions, and BatchNorm scales and shifts like those of trained networks.
+    """Draw He-normal weights, and norms' scales and shifts like those of trained networks.
 
     Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2 (fan-in form).
     """
     for part in model.modules():
-        if isinstance(part, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.bias, std=0.1)
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            _randomise_linear(part)
+        if isinstance(part, (nn.BatchNorm2d, nn.LayerNorm)):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias, std=0.2)
+
+
+def _randomise_linear(layer: nn.Module) -> None:
+    if isinstance(layer, nn.ConvTranspose2d):
+        # An output sees each input channel through every stride-th tap.
+        taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.in_channels * taps)))
+    else:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.normal_(layer.bias, std=0.1)
 
 
 def noise_images(shape: tuple[int, int, int, int]) -> torch.Tensor:
@@ -41,17 +53,27 @@ def noise_images(shape: tuple[int, int, int, int]) -> torch.Tensor:
     return noise
 
 
-def calibrate_batchnorm(model: nn.Module, channels: int, resolution: int) -> None:
-    """Set each BatchNorm's statistics to those of its activations; give logits unit variance.
+def calibrate(model: nn.Module, shape: tuple[int, int, int, int]) -> None:
+    """Give activations and logits the scale of trained networks'; leaves the model in eval mode.
 
+    Each BatchNorm gets the statistics of its input; in a network without norms every convolution
+    is scaled to outputs of unit variance (Mishkin & Matas 2015, "All you need is a good init").
     Call it after pruning: then every layer's output is normalised, however many weights are gone.
-    Leaves the model in eval mode.
+
+    Args:
+        model: Any network of the zoo.
+        shape: Of its input; as many images are drawn as statistics need.
     """
-    count = max(4, CALIBRATION_PIXELS // resolution**2)
-    images = noise_images((count, channels, resolution, resolution))
+    _, channels, height, width = shape
+    count = max(4, CALIBRATION_PIXELS // (height * width))
+    images = noise_images((count, channels, height, width))
     with torch.no_grad():
-        _measure_batchnorm(model, images)
-        _scale_logits(model.eval(), images)
+        if any(isinstance(part, (nn.BatchNorm2d, nn.LayerNorm)) for part in model.modules()):
+            _measure_batchnorm(model, images)
+        else:
+            layers = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
+            _scale_outputs(model, layers, images)
+        _scale_outputs(model, _last_layers(model), images)
 
 
 def _measure_batchnorm(model: nn.Module, images: torch.Tensor) -> None:
@@ -60,13 +82,31 @@ def _measure_batchnorm(model: nn.Module, images: torch.Tensor) -> None:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch: a plain average over the batches seen
-    model.train()(images)
+    if norms:
+        model.train()(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _scale_logits(model: nn.Module, images: torch.Tensor) -> None:
-    """Divide the last layer by the deviation of its outputs: residual sums grow with depth."""
-    deviation = model(images).std()
-    model.linear.weight.div_(deviation)
-    model.linear.bias.div_(deviation)
+def _last_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers that make the outputs, which are all called `linear` or `logits`."""
+    return [
+        part
+        for name, part in model.named_modules()
+        if name.rpartition(".")[2] in ("linear", "logits")
+    ]
+
+
+def _scale_outputs(model: nn.Module, layers: Sequence[nn.Module], images: torch.Tensor) -> None:
+    """Divide layers by the deviation of their outputs, in the order in which they are run."""
+
+    def rescale(layer: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+        deviation = output.std()
+        layer.weight.div_(deviation)
+        layer.bias.div_(deviation)
+        return output / deviation
+
+    hooks = [layer.register_forward_hook(rescale) for layer in layers]
+    model.eval()(images)
+    for hook in hooks:
+        hook.remove()

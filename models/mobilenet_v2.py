@@ -1,14 +1,13 @@
 """MobileNetV2: inverted residuals with linear bottlenecks and ReLU6.
 
-Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 2;
-rounding of channels to multiples of 8 as in TensorFlow's slim/nets/mobilenet (`_make_divisible`).
+Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 2.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
-from edgesparse.models.layers import Residual, classifier, conv_bn, depthwise, named
+from edgesparse.models.layers import Residual, classifier, conv_bn, depthwise, named, scale_channels
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
@@ -22,13 +21,6 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-def scale_channels(channels: float, width: float) -> int:
-    """Return the nearest multiple of 8 to the scaled count, at least 8 and at least 90 % of it."""
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def inverted_residual(inputs: int, outputs: int, *, expansion: int, stride: int) -> nn.Module:

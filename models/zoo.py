@@ -7,18 +7,17 @@ checks, not for accuracy.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgesparse.errors import UsageError
+from edgesparse.models.architectures import ZOO as ZOO
+from edgesparse.models.architectures import Recipe, Shape
 
 TRAINED_DIR = Path(__file__).parent / "trained"
-_IN_CHANNELS = 3
-_MIN_RESOLUTION = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,50 +34,6 @@ class Entry:
     description: str
     is_trained: bool
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is built.
-
-    Attributes:
-        description: One line.
-        builder: Takes the width multiplier, returns the torch module; imports torch when called.
-        resolution: Default height and width of the image.
-    """
-
-    description: str
-    builder: Callable[[float], Any]
-    resolution: int = 224
-
-
-def _deferred(module: str, function: str) -> Callable[[float], Any]:
-    """Return a builder that imports its module, and torch with it, only when called."""
-
-    def build_module(width: float) -> Any:
-        return getattr(importlib.import_module(f"edgesparse.models.{module}"), function)(
-            width=width
-        )
-
-    return build_module
-
-
-ZOO = {
-    "mobilenet_v1": Recipe(
-        "MobileNetV1 224: depthwise-separable blocks, ReLU; 4.2 M weights",
-        _deferred("mobilenet_v1", "mobilenet_v1"),
-    ),
-    "mobilenet_v2": Recipe(
-        "MobileNetV2 224: inverted residuals, ReLU6; 3.5 M weights",
-        _deferred("mobilenet_v2", "mobilenet_v2"),
-    ),
-    "resnet_18": Recipe(
-        "ResNet-18 224: 3x3 convolutions and residuals; 11.7 M weights",
-        _deferred("resnet", "resnet_18"),
-    ),
-    "resnet_50": Recipe(
-        "ResNet-50 224: bottleneck residuals; 25.6 M weights", _deferred("resnet", "resnet_50")
-    ),
-}
 
 TRAINED = {
     "digits_mobilenet_v1": "small MobileNetV1 for 1x32x32 digits, 80 % zeros, trained",
@@ -132,10 +87,13 @@ def build(
     keep_batchnorm: bool = False,
     resolution: int | None = None,
     width: float | None = None,
+    depth: float | None = None,
+    exporter: str = "dynamo",
+    opset: int | None = None,
 ) -> dict[str, Any]:
     """Write a network with random pruned weights as ONNX and return its card.
 
-    Its input is `image` float32 [1,3,H,W], its output `logits` float32 [1,1000].
+    It has one float32 input and one output; most take `image` [1,3,H,W] and give `logits` [1,1000].
 
     Args:
         name: A key of `ZOO`.
@@ -144,40 +102,88 @@ def build(
         seed: The same seed gives the same weights.
         output: The file to write.
         keep_batchnorm: Leave BatchNormalization nodes in the graph.
-        resolution: Height and width of the image; the recipe's if None.
+        resolution: Height of the input, which keeps its proportions; the recipe's if None.
         width: Multiplier of the channel counts; 1 if None.
+        depth: Multiplier of the repeats of blocks, for networks that have one; 1 if None.
+        exporter: Which of torch's exporters writes the graph, a key of `export.OPSETS`.
+        opset: ONNX operator set; the exporter's usual one if None.
 
     Raises:
         UsageError: An argument is wrong, or torch is missing.
         OutputError: The file cannot be written.
     """
     recipe = _recipe(name)
-    resolution = recipe.resolution if resolution is None else resolution
+    shape = recipe.scaled_shape(resolution)
     width = 1.0 if width is None else width
-    _check_size(resolution, width)
     require("torch", f"building zoo network '{name}'")
     from edgesparse.models import export, prune
 
     prune.check_sparsity(sparsity)
     prune.pattern_rows(pattern)
-    model = _random_network(recipe.builder, width, resolution, sparsity, pattern, seed)
-    shape = (1, _IN_CHANNELS, resolution, resolution)
-    written = export.export_onnx(model, shape, Path(output), keep_batchnorm=keep_batchnorm)
+    settings = export.Settings(
+        keep_batchnorm, exporter, opset, recipe.input_name, recipe.output_name
+    )
+    model = random_network(
+        recipe,
+        shape=shape,
+        width=width,
+        depth=depth,
+        sparsity=sparsity,
+        pattern=pattern,
+        seed=seed,
+    )
+    written = export.export_onnx(model, shape, Path(output), settings)
     return {
         "name": name,
         "path": str(output),
         "size_bytes": written.size_bytes,
         "input_shape": list(shape),
         "width": width,
+        "depth": 1.0 if depth is None else depth,
         "sparsity": sparsity,
         "pattern": pattern,
         "seed": seed,
         "keep_batchnorm": keep_batchnorm,
-        "opset": export.OPSET,
+        "exporter": exporter,
+        "opset": settings.resolved_opset,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "ops": written.ops,
         "layers": prune.count_zeros(prune.prunable_layers(model)),
     }
+
+
+def random_network(
+    recipe: Recipe,
+    *,
+    shape: Shape,
+    width: float = 1.0,
+    depth: float | None = None,
+    sparsity: float = 0.0,
+    pattern: str = "unstructured",
+    seed: int = 0,
+) -> Any:
+    """Return a pruned torch module in eval mode; the caller's random state is left alone.
+
+    Args:
+        recipe: A value of `ZOO`.
+        shape: Of the input.
+        width: Multiplier of the channel counts.
+        depth: Multiplier of the repeats, if not None.
+        sparsity: As `build` takes it.
+        pattern: As `build` takes it.
+        seed: Of the weights.
+    """
+    import torch
+
+    from edgesparse.models import initialise, prune
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = recipe.make(width=width, depth=depth, resolution=shape[2])
+        initialise.randomise_weights(model)
+        prune.prune_once(model, sparsity, pattern=pattern)
+        initialise.calibrate(model, shape)
+    return model
 
 
 def require(module: str, purpose: str) -> None:
@@ -191,28 +197,6 @@ def require(module: str, purpose: str) -> None:
         raise UsageError(f"{purpose} needs {package}", hint="pip install 'edgesparse[models]'")
 
 
-def _random_network(
-    builder: Callable[[float], Any],
-    width: float,
-    resolution: int,
-    sparsity: float,
-    pattern: str,
-    seed: int,
-) -> Any:
-    """Return the pruned torch module in eval mode; the caller's random state is left alone."""
-    import torch
-
-    from edgesparse.models import initialise, prune
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = builder(width)
-        initialise.randomise_weights(model)
-        prune.prune_once(model, sparsity, pattern=pattern)
-        initialise.calibrate_batchnorm(model, _IN_CHANNELS, resolution)
-    return model
-
-
 def _recipe(name: str) -> Recipe:
     """Return the recipe of a network that can be built."""
     if name in TRAINED:
@@ -224,20 +208,8 @@ def _recipe(name: str) -> Recipe:
     return ZOO[name]
 
 
-def _check_name(name: str, known: dict[str, Any]) -> None:
+def _check_name(name: str, known: Mapping[str, object]) -> None:
     if name not in known:
         raise UsageError(
             f"zoo network '{name}' is unknown", hint=f"use one of: {', '.join((*TRAINED, *ZOO))}"
-        )
-
-
-def _check_size(resolution: int, width: float) -> None:
-    if resolution < _MIN_RESOLUTION:
-        raise UsageError(
-            f"resolution is {resolution}, expected at least {_MIN_RESOLUTION}",
-            hint="these networks halve the plane five times, e.g. resolution=224",
-        )
-    if not 0.0 < width <= 8.0:
-        raise UsageError(
-            f"width is {width}, expected more than 0 and at most 8", hint="e.g. width=0.5"
         )

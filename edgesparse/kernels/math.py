@@ -160,26 +160,24 @@ def _power_of_two(exponent: Expr) -> Expr:
     return _from_bits((exponent + _int_like(127, exponent)) << _int_like(23, exponent))
 
 
-def _exp(let: Name, x: Expr) -> Expr:
-    """Return 2^n · e^r with |r| <= log(2) / 2; scaled in two steps for denormals and inf."""
-    x = _clamp(let, x, (-104.0, 89.0))
+def _reduced_exp(let: Name, x: Expr) -> tuple[Expr, Expr]:
+    """Return n + _MAGIC and e^r, where x = n · log(2) + r and |r| <= log(2) / 2."""
     shifted = let(x * _like(math.log2(math.e), x) + _like(_MAGIC, x))
     n = let(shifted - _like(_MAGIC, x))
     r = let(x - n * _like(0.693359375, x) - n * _like(-2.12194440e-4, x))
+    return shifted, let(_horner(let, r, _EXP) * let(r * r) + let(r + _like(1.0, r)))
+
+
+# Minimax: (e^r - 1 - r) / r², such that e^r is right to 1.1e-7, relatively.
+_EXP = (8.31245445e-3, 4.18906435e-2, 1.66671172e-1, 4.99992281e-1)
+
+
+def _exp(let: Name, x: Expr) -> Expr:
+    """Return 2^n · e^r; scaled in two steps for denormals and inf."""
+    shifted, power = _reduced_exp(let, _clamp(let, x, (-104.0, 89.0)))
     exponent = let(_bits(shifted) - _int_like(_MAGIC_BITS, x))
     half = let(exponent >> _int_like(1, exponent))
-    power = _horner(let, r, _EXP) * r * r + r + _like(1.0, r)
     return let(power * _power_of_two(half) * _power_of_two(exponent - half))
-
-
-_EXP = (
-    1.9875691500e-4,
-    1.3981999507e-3,
-    8.3334519073e-3,
-    4.1665795894e-2,
-    1.6666665459e-1,
-    5.0000001201e-1,
-)
 
 
 def _log(let: Name, x: Expr) -> Expr:
@@ -268,8 +266,12 @@ _ERF_Q = (
 
 
 def _sigmoid(let: Name, x: Expr) -> Expr:
+    """Return 1 / (1 + 2^n · e^r), limited to where 2^n is a normal number or infinity."""
+    negative = _clamp(let, let(_like(0.0, x) - x), (-30.0, 89.0))
+    shifted, power = _reduced_exp(let, negative)
+    exponent = let(_bits(shifted) - _int_like(_MAGIC_BITS, x))
     one = _like(1.0, x)
-    return one / (one + _exp(let, let(_like(0.0, x) - x)))
+    return one / (power * _power_of_two(exponent) + one)
 
 
 def _cosh(let: Name, x: Expr) -> Expr:

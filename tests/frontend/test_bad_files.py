@@ -137,6 +137,14 @@ def test_control_flow_is_listed(tmp_path):
             " { y = Conv <kernel_shape = [5, 5]> (x, k) }",
             "kernel_shape",
         ),
+        (
+            "(float[1, 3, 8, 8] x) => (float[1, 2, a, b] y) { y = ConvTranspose(x, k) }",
+            "ConvTranspose ConvTranspose_0: input (1, 3, 8, 8) and weight (4, 2, 3, 3)",
+        ),
+        (
+            "(float[1, 4, 8, 8] x) => (float[1, 2, a, b] y) { y = ConvTranspose(x, k, v) }",
+            "bias (4,) and weight (4, 2, 3, 3)",
+        ),
         ("(float[2, 3] x) => (float[2, 5] y) { y = Gemm(x, w) }", "is inconsistent"),
         (
             "(float[2, 3] x) => (float[2, 3] y) { y = BatchNormalization(x, v, v, v, v) }",

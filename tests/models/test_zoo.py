@@ -71,20 +71,6 @@ def test_blocks_survive_batchnorm_folding(tmp_path):
         assert (kept_rows == kept_rows[:, :1]).all()
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
-def test_graph_gives_what_torch_gives(tmp_path, name):
-    card = zoo.build(name, output=tmp_path / "m.onnx", **SMALL)
-    model = zoo._random_network(zoo.ZOO[name].builder, 0.25, 32, 0.8, "unstructured", 0)
-    image = random_image(32)
-    with torch.no_grad():
-        expected = model(torch.from_numpy(image)).numpy()
-    logits = run_onnx(tmp_path / "m.onnx", image)
-    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
-    assert card["input_shape"] == [1, 3, 32, 32]
-    assert 0.3 < logits.std() < 3.0
-    assert "BatchNormalization" not in card["ops"]
-
-
 def test_kept_batchnorm_computes_the_same(folded, kept):
     assert kept[1]["ops"] == {**folded[1]["ops"], "BatchNormalization": 27}
     image = random_image(32)
@@ -140,6 +126,8 @@ def test_no_path_of_the_machine_is_written(folded, kept):
         ({"pattern": "2:4"}, "pruning pattern '2:4' is unknown"),
         ({"resolution": 16}, "resolution is 16, expected at least 32"),
         ({"width": 0.0}, "width is 0.0, expected more than 0"),
+        ({"depth": 0.5}, "mobilenet_v1 has no depth multiplier"),
+        ({"exporter": "keras"}, "exporter 'keras' is unknown"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, change, message):
@@ -147,6 +135,14 @@ def test_wrong_arguments_are_refused(tmp_path, change, message):
         zoo.build("mobilenet_v1", output=tmp_path / "m.onnx", **{**SMALL, **change})
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resolution_fits_the_network(tmp_path):
+    with pytest.raises(UsageError, match="resolution is 40, expected a multiple of 32") as caught:
+        zoo.build("yolo", output=tmp_path / "m.onnx", **{**SMALL, "resolution": 40})
+    assert caught.value.hint == "e.g. resolution=32"
+    with pytest.raises(UsageError, match=r"depth is 9\.0, expected more than 0 and at most 8"):
+        zoo.ZOO["yolo"].make(depth=9.0)
 
 
 def test_missing_torch_says_what_to_install(tmp_path, monkeypatch):
