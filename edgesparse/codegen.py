@@ -20,7 +20,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
-from edgesparse.plan import Arg, Plan, Step
+from edgesparse.plan import Arg, Chain, Plan, Step
 from edgesparse.target import Target
 
 
@@ -126,13 +126,49 @@ def _emit_main(plan: Plan) -> Any:
             name: builder.decl_buffer((1 << 40,), "uint8", data=p)
             for name, p in zip(names, pointers, strict=True)
         }
-        for index, step in enumerate(plan.steps):
+        chains = {chain.first: chain for chain in plan.chains}
+        index = 0
+        while index < len(plan.steps):
+            chain = chains.get(index, Chain(index, index + 1, ()))
+            _emit_steps(plan, chain, buffers, span)
+            index = chain.last
+        builder.Return(tirx.const(0, "int32"))
+    return ir.get()
+
+
+def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range) -> None:
+    """Emit a chain's calls for one thread that runs all of it, and its steps one by one."""
+
+    def banded() -> None:
+        for call in chain.calls:
+            pairs = zip(call.args, call.shifts, strict=True)
+            pointers = [_shifted(buffers, arg, shift) for arg, shift in pairs]
+            bounds = [tirx.const(bound, "int32") for bound in (call.first, call.last)]
+            builder.evaluate(builder.call_extern("void", call.symbol, *pointers, *bounds))
+
+    def one_by_one() -> None:
+        for index in range(chain.first, chain.last):
             with builder.If(tirx.And(span.first <= index, index < span.last)), builder.Then():
                 if needs_barrier(plan, index):
                     _emit_barrier(span, index)
+                step = plan.steps[index]
                 _emit_call(step, [_address(buffers, arg) for arg in step.args], span)
-        builder.Return(tirx.const(0, "int32"))
-    return ir.get()
+
+    if not chain.calls:
+        one_by_one()
+        return
+    whole = tirx.And(span.first <= chain.first, chain.last <= span.last)
+    alone = whole if span.threads is None else tirx.And(whole, span.threads == 1)
+    with builder.If(alone):
+        with builder.Then():
+            banded()
+        with builder.Else():
+            one_by_one()
+
+
+def _shifted(buffers: dict[str, Any], arg: Arg, shift: int) -> Any:
+    """Return the pointer from which element `shift` of a plane is the first one in memory."""
+    return _address(buffers, dataclasses.replace(arg, offset_bytes=arg.offset_bytes - 4 * shift))
 
 
 def needs_barrier(plan: Plan, index: int) -> bool:

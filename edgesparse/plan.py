@@ -7,6 +7,7 @@ knows nothing of how offsets were chosen: it replays the steps over a map of the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -38,6 +39,37 @@ class Kernel(Protocol):
 
     def emit(self, symbol: str) -> Any:
         """Return the TIR PrimFunc, one pointer parameter per argument of the call."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flow:
+    """What every part of a kernel reads and writes, in elements from the start of any plane.
+
+    A kernel with parts in the order of the image's rows has one as its property `flow`.
+
+    Attributes:
+        begins: First element of an input plane that a part reads.
+        ends: One past the last one.
+        first: First element of an output plane that a part writes.
+        last: One past the last one.
+        planes: Output planes.
+        read_stride: Elements between input planes.
+        write_stride: Elements between output planes.
+    """
+
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    planes: int
+    read_stride: int
+    write_stride: int
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[int, int, int, int]], *planes_and_strides: int) -> Flow:
+        """Return the flow of parts (begin, end, first, last); the rest are the last fields."""
+        begins, ends, first, last = zip(*parts, strict=True)
+        return cls(begins, ends, first, last, *planes_and_strides)
 
 
 def parts_of(kernel: Kernel) -> int | None:
@@ -75,6 +107,8 @@ class Buffer:
         first: First step that touches it.
         last: Last step that touches it.
         offset_bytes: Set by the allocator; -1 before.
+        chained: First and last step that touches it when chains run as such; None where that makes
+            no difference.
     """
 
     name: str
@@ -82,6 +116,13 @@ class Buffer:
     first: int = -1
     last: int = -1
     offset_bytes: int = -1
+    chained: tuple[int, int] | None = None
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First and last step that touches it: with steps one by one, and with chains."""
+        alone = (self.first, self.last)
+        return alone, self.chained or alone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +175,46 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A piece of a chain: some parts of one of its steps.
+
+    Attributes:
+        step: The step it belongs to.
+        symbol: C symbol of the kernel.
+        args: Pointers in the order of the kernel's parameters, to whole buffers.
+        shifts: For every pointer, the element of a plane that stands at the plane's start.
+        first: First part.
+        last: One past the last part.
+        carries: This moves elements first <= e < last of every plane to its start; no parts.
+    """
+
+    step: int
+    symbol: str
+    args: tuple[Arg, ...]
+    shifts: tuple[int, ...]
+    first: int
+    last: int
+    carries: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chain:
+    """Another way to run consecutive steps: band by band, so that what is read is in the cache.
+
+    One thread that is to run all these steps makes the calls instead.
+
+    Attributes:
+        first: First step.
+        last: One past the last step.
+        calls: In order.
+    """
+
+    first: int
+    last: int
+    calls: tuple[Call, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Layer:
     """One operator of the optimised graph, as inspect, manifest and profile name it.
 
@@ -168,6 +249,7 @@ class Plan:
         weights: Packed constants; every piece 64-byte aligned.
         arena_bytes: Size of the arena.
         arena_bound_bytes: Largest live set: no allocation can be smaller.
+        chains: Steps that one thread runs band by band.
     """
 
     name: str
@@ -179,6 +261,7 @@ class Plan:
     weights: bytes
     arena_bytes: int
     arena_bound_bytes: int
+    chains: tuple[Chain, ...] = ()
 
     @property
     def is_parallel(self) -> bool:
@@ -199,7 +282,7 @@ def allocate(buffers: list[Buffer]) -> tuple[int, int]:
     placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda b: (-align_up(b.size_bytes), b.first, b.name)):
         size, offset = align_up(buffer.size_bytes), 0
-        rivals = [p for p in placed if p.first <= buffer.last and buffer.first <= p.last]
+        rivals = [p for p in placed if _meet(p, buffer)]
         for rival in sorted(rivals, key=lambda b: b.offset_bytes):
             if offset + size <= rival.offset_bytes:
                 break
@@ -210,15 +293,18 @@ def allocate(buffers: list[Buffer]) -> tuple[int, int]:
     return arena, _largest_live_set(buffers)
 
 
+def _meet(a: Buffer, b: Buffer) -> bool:
+    """Whether two buffers are ever alive at one step."""
+    return any(x[0] <= y[1] and y[0] <= x[1] for x, y in zip(a.spans, b.spans, strict=True))
+
+
 def _largest_live_set(buffers: list[Buffer]) -> int:
-    steps = {b.first for b in buffers}
-    return max(
-        (
-            sum(align_up(b.size_bytes) for b in buffers if b.first <= step <= b.last)
-            for step in steps
-        ),
-        default=0,
-    )
+    sizes = [
+        sum(align_up(b.size_bytes) for b in buffers if b.spans[way][0] <= step <= b.spans[way][1])
+        for way in (0, 1)
+        for step in {b.spans[way][0] for b in buffers}
+    ]
+    return max(sizes, default=0)
 
 
 def verify_plan(plan: Plan) -> None:
@@ -230,7 +316,6 @@ def verify_plan(plan: Plan) -> None:
     Raises:
         ValueError: The plan is wrong; this is a bug of the compiler, not of the model.
     """
-    owner = np.full(plan.arena_bytes // ALIGNMENT_BYTES, -1, np.int64)
     written_outputs: set[int] = set()
     for index, step in enumerate(plan.steps):
         if step.symbol not in plan.kernels:
@@ -238,9 +323,32 @@ def verify_plan(plan: Plan) -> None:
         if step.parts != parts_of(plan.kernels[step.symbol]) or (step.parts or 1) < 1:
             raise ValueError(f"step {index} ({step.symbol}) has {step.parts} parts")
         for arg in step.args:
-            _check_bounds(plan, index, arg)
             if arg.space == "output" and "w" in arg.access:
                 written_outputs.add(arg.index)
+    _replay(plan, list(enumerate(plan.steps)))
+    if plan.chains:
+        _replay(plan, _with_chains(plan))
+    if missing := set(range(len(plan.outputs))) - written_outputs:
+        raise ValueError(f"outputs {sorted(missing)} are never written")
+
+
+def _with_chains(plan: Plan) -> list[tuple[int, Step | Call]]:
+    order: list[tuple[int, Step | Call]] = []
+    chains = {step: chain for chain in plan.chains for step in range(chain.first, chain.last)}
+    for index, step in enumerate(plan.steps):
+        chain = chains.get(index)
+        if chain is None:
+            order.append((index, step))
+        elif index == chain.first:
+            order += [(call.step, call) for call in chain.calls]
+    return order
+
+
+def _replay(plan: Plan, order: Sequence[tuple[int, Step | Call]]) -> None:
+    owner = np.full(plan.arena_bytes // ALIGNMENT_BYTES, -1, np.int64)
+    for index, step in order:
+        for arg in step.args:
+            _check_bounds(plan, index, arg)
         _check_aliasing(index, step)
         for arg in step.args:
             if arg.space == "arena" and "r" in arg.access:
@@ -253,8 +361,6 @@ def verify_plan(plan: Plan) -> None:
         for arg in step.args:
             if arg.space == "arena" and "w" in arg.access:
                 owner[_blocks(arg)] = id(arg.buffer)
-    if missing := set(range(len(plan.outputs))) - written_outputs:
-        raise ValueError(f"outputs {sorted(missing)} are never written")
 
 
 def _blocks(arg: Arg) -> slice:
@@ -279,7 +385,7 @@ def _check_bounds(plan: Plan, index: int, arg: Arg) -> None:
         raise ValueError(f"step {index} writes to {arg.space}")
 
 
-def _check_aliasing(index: int, step: Step) -> None:
+def _check_aliasing(index: int, step: Step | Call) -> None:
     """A kernel is compiled as if its pointers never alias: what it writes nobody else may touch."""
     spans = [
         (arg.arena_offset_bytes, arg.arena_offset_bytes + arg.size_bytes, arg.access)

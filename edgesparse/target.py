@@ -25,6 +25,8 @@ class CpuModel:
         resume_cycles: Cycles a vector of accumulators costs between two blocks of columns: put
             aside, taken up again, and what the shorter loops lose.
         clock_ghz: Only scales predictions into microseconds; ratios do not depend on it.
+        band_bytes: What planes that run band by band may take of the L2 cache together; 0 where
+            bands did not win, or were never measured.
     """
 
     name: str
@@ -37,6 +39,7 @@ class CpuModel:
     l2_line_cycles: float
     resume_cycles: float
     clock_ghz: float
+    band_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Target:
 CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
 V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8)
 V8_X86_PLAIN = dataclasses.replace(V8_X86, name="v8 on x86-64, no fma", fma_per_cycle=1)
-X86_AVX512 = CpuModel("x86-64 avx-512", 2, 2, 32, True, 20, 64 << 10, 1, 2, 3.8)
+X86_AVX512 = CpuModel("x86-64 avx-512", 2, 2, 32, True, 20, 96 << 10, 1, 1, 3.8, 1 << 20)
 X86_AVX2 = CpuModel("x86-64 avx2", 2, 2, 14, False, 12, 32 << 10, 2, 3, 3.8)
 X86_SSE = CpuModel("x86-64 sse", 1, 2, 14, False, 12, 32 << 10, 3, 6, 3.0)
 

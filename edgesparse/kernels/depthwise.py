@@ -15,12 +15,13 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.plan import Flow
 from edgesparse.tiling import Run, Window, row_starts, runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Depthwise:
-    """One depthwise convolution. A part is one input channel.
+    """One depthwise convolution. A part is one input channel, or its tiles in one band of rows.
 
     Attributes:
         window: The sliding window.
@@ -35,6 +36,7 @@ class Depthwise:
         alpha: First parameter of the activation.
         beta: Second parameter of the activation.
         residual: Whether an array laid out as the output is added before the activation.
+        by_rows: Whether parts are ordered by bands of `height` rows; for one image only.
     """
 
     window: Window
@@ -49,6 +51,7 @@ class Depthwise:
     alpha: float = 0.0
     beta: float = 0.0
     residual: bool = False
+    by_rows: bool = False
 
     @property
     def name(self) -> str:
@@ -61,8 +64,29 @@ class Depthwise:
 
     @property
     def parts(self) -> int:
-        """Input channels."""
-        return self.channels // self.multiplier
+        """Input channels, in every band."""
+        bands = -(-self.window.out_height // self.height) if self.by_rows else 1
+        return bands * (self.channels // self.multiplier)
+
+    @property
+    def flow(self) -> Flow | None:
+        """What parts touch; None where a part is not a band."""
+        if not self.by_rows:
+            return None
+        window = self.window
+        spans: list[tuple[int, int, int, int]] = []
+        for start in range(0, window.out_height, self.height):
+            end = min(start + self.height, window.out_height)
+            top = max(0, self._position(0, start, 0))
+            bottom = self._position(0, end - 1, window.kernel[0] - 1) + 1
+            span = (
+                top * window.width,
+                min(bottom, window.height) * window.width,
+                start * window.out_width,
+                end * window.out_width,
+            )
+            spans += [span] * (self.channels // self.multiplier)
+        return Flow.of(spans, self.channels, self.in_stride, self.out_stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, weight, bias, [residual], y, range)."""
@@ -70,36 +94,55 @@ class Depthwise:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(names, buffers, strict=True))
-            image = self.window.height * self.window.width
-            out_image = self.window.out_height * self.window.out_width
-            with tir.between(first, last) as c, tir.grid(self.images, self.multiplier) as (n, m):
-                channel = c * self.multiplier + m
-                read = c * self.in_stride + n * image
-                write = channel * self.out_stride + n * out_image
-                self._emit_image(p, channel, read, write)
+            if self.by_rows:
+                self._emit_bands(p, first, last)
+            else:
+                self._emit_planes(p, first, last)
 
         return tir.function(symbol, dict.fromkeys(names, "float32"), body, ranged=True)
 
-    def _emit_image(
-        self, p: dict[str, tir.Buffer], channel: tir.Expr, read: tir.Expr, write: tir.Expr
-    ) -> None:
-        rows, columns = self._row_runs(), self._column_runs()
+    def _emit_planes(self, p: dict[str, tir.Buffer], first: tir.Expr, last: tir.Expr) -> None:
+        image = self.window.height * self.window.width
+        out_image = self.window.out_height * self.window.out_width
+        with tir.between(first, last) as c, tir.grid(self.images, self.multiplier) as (n, m):
+            channel = c * self.multiplier + m
+            plane = _Plane(
+                p,
+                channel,
+                c * self.in_stride + n * image,
+                channel * self.out_stride + n * out_image,
+            )
+            for down in self._row_runs():
+                with tir.loop(down.count) as i:
+                    self._emit_band(plane, down, i)
+
+    def _emit_bands(self, p: dict[str, tir.Buffer], first: tir.Expr, last: tir.Expr) -> None:
+        done, channels = 0, self.channels // self.multiplier
+        for down in self._row_runs():
+            with tir.overlap(first, last, done, down.count * channels) as part:
+                i, c = tir.divide(part, channels)
+                with tir.loop(self.multiplier) as m:
+                    channel = c * self.multiplier + m
+                    plane = _Plane(p, channel, c * self.in_stride, channel * self.out_stride)
+                    self._emit_band(plane, down, i)
+            done += down.count * channels
+
+    def _emit_band(self, plane: _Plane, down: Run, i: tir.Expr) -> None:
+        """Compute the i-th tiles of a run of rows, from left to right."""
         row_stride, column_stride = self.window.strides
-        for down in rows:
-            with tir.loop(down.count) as i:
-                for across in columns:
-                    with tir.loop(across.count) as j:
-                        y, x = i * down.step, j * across.step
-                        tile = _Tile(
-                            p,
-                            channel,
-                            down.first,
-                            across.first,
-                            down.size,
-                            read + y * (row_stride * self.window.width) + x * column_stride,
-                            write + y * self.window.out_width + x,
-                        )
-                        self._emit_tile(tile)
+        for across in self._column_runs():
+            with tir.loop(across.count) as j:
+                y, x = i * down.step, j * across.step
+                tile = _Tile(
+                    plane.p,
+                    plane.channel,
+                    down.first,
+                    across.first,
+                    down.size,
+                    plane.read + y * (row_stride * self.window.width) + x * column_stride,
+                    plane.write + y * self.window.out_width + x,
+                )
+                self._emit_tile(tile)
 
     def _row_runs(self) -> list[Run]:
         """Tiles from top to bottom; those that miss no tap in common loops."""
@@ -190,6 +233,16 @@ class Depthwise:
             total = total + tir.load(tile.p["residual"], offset, lanes)
         total = activation(self.activation, total, lanes, self.alpha, self.beta)
         tir.store(tile.p["y"], offset, total, lanes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plane:
+    """One channel of one image, and where it begins in x and in y."""
+
+    p: dict[str, tir.Buffer]
+    channel: tir.Expr
+    read: tir.Expr
+    write: tir.Expr
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,25 +9,33 @@ from __future__ import annotations
 
 import dataclasses
 
+from tvm import tirx
+
 from edgesparse.kernels import tir
+from edgesparse.plan import Flow
 from edgesparse.tiling import Window
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Halo:
-    """Write the haloed planes of every channel and image. A part is one phase plane.
+    """Write the haloed planes of every channel and image. A part is one phase plane, or one row.
 
     Attributes:
         window: The window that will read them; `window.lanes` is the vector width.
         channels: Channels.
         images: Images in a channel's plane.
         plane_stride: Elements between input planes.
+        phase_stride: Elements between phase planes, and channels are as many apart as they have of
+            them; 0 for the window's own layout.
+        by_rows: Whether a part is one row of all phase planes; for one image only.
     """
 
     window: Window
     channels: int
     images: int
     plane_stride: int
+    phase_stride: int = 0
+    by_rows: bool = False
 
     @property
     def name(self) -> str:
@@ -36,8 +44,26 @@ class Halo:
 
     @property
     def parts(self) -> int:
-        """Phase planes of a channel, all its images."""
+        """Phase planes of a channel, all its images; or rows of a phase plane."""
+        if self.by_rows:
+            return self.window.phase_rows
         return self.channels * len(self.window.phases)
+
+    @property
+    def flow(self) -> Flow | None:
+        """What parts touch, in elements of phase planes; None where a part is not a row."""
+        if not self.by_rows:
+            return None
+        window, spans = self.window, []
+        for row in range(window.phase_rows):
+            top = row * window.strides[0] - window.pads[0]
+            begin = min(max(0, top), window.height)
+            end = min(max(0, top + window.strides[0]), window.height)
+            write = row * window.pitch
+            spans.append((begin * window.width, end * window.width, write, write + window.pitch))
+        stride = self.phase_stride or window.phase_rows * window.pitch
+        planes = self.channels * len(window.phases)
+        return Flow.of(spans, planes, self.plane_stride, stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, y, range)."""
@@ -45,6 +71,9 @@ class Halo:
         image = window.height * window.width
 
         def body(first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+            if self.by_rows:
+                self._emit_rows(first, last, x, y)
+                return
             with tir.between(first, last) as part:
                 c, number = tir.divide(part, len(window.phases))
                 for k, phase in enumerate(window.phases):
@@ -54,6 +83,49 @@ class Halo:
                         _emit_phase(window, phase, x, read, y, write + window.phase_offset(phase))
 
         return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
+
+    def _emit_rows(self, first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+        window, phases = self.window, self.window.phases
+        with tir.between(first, last) as row, tir.loop(self.channels) as c:
+            for k, phase in enumerate(phases):
+                if self.phase_stride:
+                    plane = (c * len(phases) + k) * self.phase_stride
+                else:
+                    plane = c * window.halo_stride + window.phase_offset(phase)
+                self._emit_row(phase, row, x, c * self.plane_stride, y, plane + row * window.pitch)
+
+    def _emit_row(
+        self,
+        phase: tuple[int, int],
+        row: tir.Expr,
+        x: tir.Buffer,
+        source: tir.Expr,
+        y: tir.Buffer,
+        target: tir.Expr,
+    ) -> None:
+        """Write one row of a phase plane: of the image, or of zeros."""
+        window, stride = self.window, self.window.strides[0]
+        top, first, rows = _image_rows(window, phase)
+
+        def copied() -> None:
+            read = source + ((row - top) * stride + first) * window.width
+            _emit_row(window, x, read, y, target, phase[1], window.strides[1])
+
+        def zeros() -> None:
+            _emit_zeros(y, target, window.pitch, window.lanes)
+
+        partly = top > 0 or rows < window.phase_rows
+        inside = tirx.And(row >= top, row < top + rows) if partly else True
+        tir.choose(partly, inside, copied, zeros)
+
+
+def _image_rows(window: Window, phase: tuple[int, int]) -> tuple[int, int, int]:
+    """Return a phase plane's first row of the image, which row that is, and how many follow."""
+    stride = window.strides[0]
+    first = (phase[0] - window.pads[0]) % stride
+    rows = len(range(first, window.height, stride))
+    top = (first + window.pads[0]) // stride if rows else window.phase_rows
+    return top, first, rows
 
 
 def _emit_phase(
@@ -66,9 +138,7 @@ def _emit_phase(
 ) -> None:
     """Write one phase plane: rows of zeros, the image's rows between zeros, rows of zeros."""
     row_stride, column_stride = window.strides
-    first = (phase[0] - window.pads[0]) % row_stride
-    rows = len(range(first, window.height, row_stride))
-    top = (first + window.pads[0]) // row_stride if rows else window.phase_rows
+    top, first, rows = _image_rows(window, phase)
     _emit_zeros(y, target, top * window.pitch, window.lanes)
     with tir.loop(rows) as i:
         read = source + (i * row_stride + first) * window.width

@@ -28,6 +28,7 @@ import itertools
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.plan import Flow
 from edgesparse.tiling import Block
 
 
@@ -88,6 +89,8 @@ class Spmm:
             weights are then loaded at once.
         column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
             when columns are int32 offsets.
+        reach: Elements from a vector to the farthest that a column reads in its plane.
+        in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
     """
 
     rows: int
@@ -105,6 +108,8 @@ class Spmm:
     ordered: bool = False
     by_lane: bool = False
     column_scale: int = 0
+    reach: int = 0
+    in_stride: int = 0
 
     @property
     def name(self) -> str:
@@ -119,6 +124,25 @@ class Spmm:
     def parts(self) -> int:
         """Pieces of work that do not depend on each other."""
         return self.chunks * (1 if self.ordered else sum(block.tiles for block in self.blocks))
+
+    @property
+    def flow(self) -> Flow | None:
+        """What parts touch; None where a part is not a tile."""
+        if self.ordered:
+            return None
+        spans: list[tuple[int, int, int, int]] = []
+        for block in self.blocks:
+            reads, writes = zip(*block.vectors, strict=True)
+            for tile in range(block.tiles):
+                read, write = block.offsets(tile, divmod)
+                span = (
+                    read + min(reads),
+                    read + max(reads) + self.lanes + self.reach,
+                    write + min(writes),
+                    write + max(writes) + self.lanes,
+                )
+                spans += [span] * self.chunks
+        return Flow.of(spans, self.rows, self.in_stride, self.out_stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, values, columns, counts, starts, bias, [residual], y, range)."""

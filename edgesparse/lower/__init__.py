@@ -73,6 +73,10 @@ def layer_of(node: ir.Node) -> Layer:
         decision = json.loads(node.metadata_props["edgesparse.decision"])
         macs = operator_of(node, 1).macs
         nonzero = round(macs * (1 - decision["zeros"]))
+    if "edgesparse.order" in node.metadata_props:
+        decision["order"] = json.loads(node.metadata_props["edgesparse.order"])
+    if "edgesparse.removed" in node.metadata_props:
+        decision["removed"] = int(node.metadata_props["edgesparse.removed"])
     declined = {
         key.rpartition(".")[2]: reason
         for key, reason in node.metadata_props.items()

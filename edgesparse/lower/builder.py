@@ -16,11 +16,15 @@ import onnx_ir as ir
 
 from edgesparse.geometry import static_shape
 from edgesparse.kernels import movement
+from edgesparse.kernels.bands import CopyRows
 from edgesparse.layout import Layout
+from edgesparse.lower.bands import Rows, add_chains
+from edgesparse.lower.check_bands import verify_chains
 from edgesparse.plan import (
     ALIGNMENT_BYTES,
     Arg,
     Buffer,
+    Chain,
     Kernel,
     Layer,
     Plan,
@@ -97,6 +101,7 @@ class PlanBuilder:
         self._weights = bytearray()
         self._constants: dict[tuple[str, bytes], int] = {}
         self._tensors: dict[ir.Value, Tensor] = {}
+        self._rows: dict[int, Rows] = {}
         self._versions: dict[tuple[ir.Value, Layout], Tensor] = {}
 
     # -- tensors
@@ -165,25 +170,36 @@ class PlanBuilder:
 
     # -- calls
 
-    def call(self, kernel: Kernel, *args: Arg) -> None:
-        """Append one kernel call."""
-        symbol = self._kernels.get(kernel)
-        if symbol is None:
-            symbol = f"{self.name}_k{len(self._kernels)}_{kernel.name}"
-            self._kernels[kernel] = symbol
+    def call(self, kernel: Kernel, *args: Arg, rows: Rows | None = None) -> None:
+        """Append one kernel call.
+
+        Args:
+            kernel: What to call.
+            *args: Its pointers; the planes it reads come first, those it writes last.
+            rows: Returns the same call with its parts in the order of rows, if there is one.
+        """
+        symbol = self._symbol(kernel)
         index = len(self._steps)
+        if rows is not None:
+            self._rows[index] = rows
         for arg in args:
             if arg.buffer is not None:
                 arg.buffer.first = index if arg.buffer.first < 0 else arg.buffer.first
                 arg.buffer.last = index
         self._steps.append(Step(symbol, args, len(self._layers) - 1, parts_of(kernel)))
 
+    def _symbol(self, kernel: Kernel) -> str:
+        if kernel not in self._kernels:
+            self._kernels[kernel] = f"{self.name}_k{len(self._kernels)}_{kernel.name}"
+        return self._kernels[kernel]
+
     def copy(self, source: Tensor, target: Tensor) -> None:
         """Copy between two layouts of one shape."""
         kernel = movement.Copy.between(
             source.shape, source.layout.strides, target.layout.strides, dtype=source.dtype
         )
-        self.call(kernel, source.read(), target.write())
+        args = (source.read(), target.write())
+        self.call(kernel, *args, rows=_image_rows(source, target, args))
 
     def begin_layer(self, layer: Layer) -> None:
         """Every call from here on belongs to `layer`."""
@@ -220,10 +236,15 @@ class PlanBuilder:
 
     def finish(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Plan:
         """Place the buffers and return the plan."""
+        chains, rings = add_chains(
+            self._steps, self._rows, self._symbol, self.target.core.band_bytes
+        )
+        self._buffers += rings
+        self._say_bands(chains)
         used = [buffer for buffer in self._buffers if buffer.first >= 0]
         arena_bytes, bound = allocate(used)
         self._weights.extend(bytes(align_up(len(self._weights)) - len(self._weights)))
-        return Plan(
+        plan = Plan(
             name=self.name,
             inputs=inputs,
             outputs=outputs,
@@ -233,7 +254,20 @@ class PlanBuilder:
             weights=bytes(self._weights),
             arena_bytes=max(arena_bytes, ALIGNMENT_BYTES),
             arena_bound_bytes=bound,
+            chains=chains,
         )
+        verify_chains(plan)
+        return plan
+
+    def _say_bands(self, chains: Sequence[Chain]) -> None:
+        """Tell every layer that it is computed band by band, and with which others."""
+        for chain in chains:
+            layers = sorted({step.layer for step in self._steps[chain.first : chain.last]})
+            names = [self._layers[i].name for i in (layers[0], layers[-1])]
+            bands = f"on one thread, row by row together with {names[0]} to {names[1]}"
+            for i in layers:
+                decision = {**self._layers[i].decision, "bands": bands}
+                self._layers[i] = dataclasses.replace(self._layers[i], decision=decision)
 
     def _materialise(self, value: ir.Value) -> Tensor:
         """Copy a constant that a kernel wants as an activation into the arena."""
@@ -247,6 +281,21 @@ class PlanBuilder:
         self.call(kernel, self.constant(array), tensor.write())
         self._tensors[value] = tensor
         return tensor
+
+
+def _image_rows(source: Tensor, target: Tensor, args: tuple[Arg, ...]) -> Rows | None:
+    """Return the copy of one float32 image, row by row, where it is that."""
+    shape, layout = source.shape, target.layout
+    is_image = len(shape) == 4 and shape[0] == 1 and layout.channel_axis == 1
+    if not is_image or source.dtype != "float32" or not source.layout.is_flat:
+        return None
+
+    def by_rows(read: int | None, write: int | None) -> tuple[CopyRows, tuple[Arg, ...]]:
+        read = shape[2] * shape[3] if read is None else read
+        write = layout.plane_stride if write is None else write
+        return CopyRows(shape[1], shape[2], shape[3], read, write, layout.lanes), args
+
+    return by_rows
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:

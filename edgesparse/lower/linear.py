@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -58,17 +59,35 @@ def _haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
     layout, window = operator.in_layout, operator.window
     halo = Halo(window, layout.channels, operator.images, layout.plane_stride)
     scratch = b.scratch(layout.channels * operator.channel_stride, "halo")
-    b.call(halo, x.read(), scratch.write())
+    args = (x.read(), scratch.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Halo, tuple[Arg, ...]]:
+        stride = layout.plane_stride if read is None else read
+        rows = dataclasses.replace(halo, plane_stride=stride, phase_stride=write or 0, by_rows=True)
+        return rows, args
+
+    b.call(halo, *args, rows=by_rows if operator.images == 1 else None)
     return scratch
 
 
 def _weights(
-    b: PlanBuilder, operator: Operator, blocks: Sequence[GroupedPatterns]
+    b: PlanBuilder,
+    operator: Operator,
+    blocks: Sequence[GroupedPatterns],
+    stride: int | None = None,
 ) -> tuple[Arg, Arg]:
-    """Store the values of packed blocks, and their columns as element offsets or in uint16."""
+    """Store the values of packed blocks, and their columns as element offsets or in uint16.
+
+    Args:
+        b: The builder.
+        operator: Whose weight it is.
+        blocks: The packed blocks of columns.
+        stride: Elements between the planes that are read, where they are not as `operator` says.
+    """
     values = np.concatenate([block.values for block in blocks])
-    columns = operator.column_offsets()[np.concatenate([block.columns for block in blocks])]
-    if scale := column_scale(operator, blocks[0].group):
+    offsets = _column_offsets(operator, stride)
+    columns = offsets[np.concatenate([block.columns for block in blocks])]
+    if scale := column_scale(operator, blocks[0].group, stride):
         columns = (columns // scale).astype(np.uint16)
     # A kernel's pointers must point somewhere even when the matrix is all zeros.
     return (
@@ -77,7 +96,18 @@ def _weights(
     )
 
 
-def column_scale(operator: Operator, group: int) -> int:
+def _column_offsets(operator: Operator, stride: int | None) -> npt.NDArray[np.int32]:
+    """Return every column's offset, with (phase) planes `stride` elements apart."""
+    offsets, window = operator.column_offsets(), operator.window
+    if stride is None:
+        return offsets
+    planes = 1 if window.is_plain else len(window.phases)
+    channel, rest = np.divmod(offsets, operator.channel_stride)
+    phase, at = np.divmod(rest, _plane_stride(operator))
+    return ((channel * planes + phase) * stride + at).astype(np.int32)
+
+
+def column_scale(operator: Operator, group: int, stride: int | None = None) -> int:
     """Return the unit in which every column's offset fits uint16, or 0 to store int32 offsets.
 
     With one weight a column, columns are half of what is stored. With several they are little, and
@@ -85,9 +115,27 @@ def column_scale(operator: Operator, group: int) -> int:
     """
     if group > 1:
         return 0
-    offsets = operator.column_offsets()
+    offsets = _column_offsets(operator, stride)
     unit = int(np.gcd.reduce(offsets)) or 1
     return unit if int(offsets.max(initial=0)) // unit <= np.iinfo(np.uint16).max else 0
+
+
+def _plane_stride(operator: Operator) -> int:
+    """Return the elements between the planes, or phase planes of a channel, that are read."""
+    window = operator.window
+    return operator.channel_stride if window.is_plain else window.phase_rows * window.pitch
+
+
+def _reach(operator: Operator) -> int:
+    """Return how many elements behind an output's own the farthest tap of its (phase) plane is."""
+    if operator.is_flat:
+        return 0
+    window = operator.window
+    down, across = (
+        (window.kernel[axis] - 1) * window.dilations[axis] // window.strides[axis]
+        for axis in (0, 1)
+    )
+    return down * window.pitch + across
 
 
 def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
@@ -171,7 +219,24 @@ def _spmm(
         b.constant(constant_of(node, 2)),
     )
     extra = [residual.read()] if residual else []
-    b.call(kernel, source.read(), *_weights(b, operator, packed), *tables, *extra, y.write())
+
+    def args(stride: int | None) -> tuple[Arg, ...]:
+        weights = _weights(b, operator, packed, stride)
+        return (source.read(), *weights, *tables, *extra, y.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
+        stride = _plane_stride(operator)
+        rows = dataclasses.replace(
+            kernel,
+            column_scale=column_scale(operator, kernel.group, read),
+            in_stride=stride if read is None else read,
+            out_stride=kernel.out_stride if write is None else write,
+            reach=_reach(operator),
+        )
+        return rows, args(read)
+
+    is_ordered = ordered or operator.images > 1
+    b.call(kernel, *args(None), rows=None if is_ordered else by_rows)
 
 
 def _gemv(
@@ -222,7 +287,20 @@ def _depthwise(
     weight = b.constant(constant_of(node, 1).reshape(operator.rows, -1))
     bias = b.constant(constant_of(node, 2))
     extra = [residual.read()] if residual else []
-    b.call(kernel, x.read(), weight, bias, *extra, y.write())
+    args = (x.read(), weight, bias, *extra, y.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Depthwise, tuple[Arg, ...]]:
+        rows = dataclasses.replace(
+            kernel,
+            in_stride=kernel.in_stride if read is None else read,
+            out_stride=kernel.out_stride if write is None else write,
+            by_rows=True,
+        )
+        return rows, args
+
+    # Rows narrower than a vector overshoot into the next one.
+    is_ordered = operator.images > 1 or operator.window.out_width < kernel.lanes
+    b.call(kernel, *args, rows=None if is_ordered else by_rows)
 
 
 LOWERINGS = {
