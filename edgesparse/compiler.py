@@ -14,7 +14,8 @@ from edgesparse import frontend, passes
 from edgesparse.bundle import Bundle, check_output, write_bundle
 from edgesparse.errors import UsageError
 from edgesparse.lower import SUPPORTED, layer_of, lower
-from edgesparse.passes.select_pattern import SelectPatternPass
+from edgesparse.passes.reorder_channels import ReorderChannelsPass
+from edgesparse.passes.select_pattern import SelectPatternPass, UnstructuredPatternPass
 from edgesparse.plan import Layer
 from edgesparse.target import Target, resolve_target
 from edgesparse.tune_cache import apply_tuned
@@ -47,6 +48,8 @@ def compile(
     shapes: Shapes | None = None,
     name: str | None = None,
     tuned: bool = True,
+    reorder: bool = True,
+    select: bool = True,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile an ONNX model into a bundle.
@@ -58,6 +61,10 @@ def compile(
         shapes: Static shapes for inputs with symbolic dimensions.
         name: Prefix of every C symbol; the file's stem by default.
         tuned: Use what `tune` measured on this machine, where it did; else the cost model alone.
+        reorder: Permute channels where that is predicted to gain.
+        select: Choose every operator's format from the cost model; otherwise sparse operators are
+            computed one row at a time, and dense ones dense. `reorder` and `select` are there for
+            comparisons.
         progress: Told the stage and the finished fraction.
 
     Raises:
@@ -72,7 +79,8 @@ def compile(
     symbol = c_identifier(path.stem) if name is None else _checked_identifier(name)
 
     say("reading the model", 0.0)
-    optimised = _optimise(path, resolved, shapes, tuned, say)
+    prepared = prepare(path, resolved, shapes, say, reorder=reorder)
+    optimised = _decide(prepared, resolved, tuned, select)
     return build(optimised, resolved, Path(output), symbol, _sha256(path), say)
 
 
@@ -82,6 +90,8 @@ def inspect(
     target: str = "host",
     shapes: Shapes | None = None,
     tuned: bool = True,
+    reorder: bool = True,
+    select: bool = True,
 ) -> Inspection:
     """Return what `compile` would do with a model, without generating code.
 
@@ -90,23 +100,28 @@ def inspect(
         ModelError: The model cannot be compiled.
     """
     resolved = resolve_target(target)
-    optimised = _optimise(Path(model), resolved, shapes, tuned, _say_nothing)
+    prepared = prepare(Path(model), resolved, shapes, reorder=reorder)
+    optimised = _decide(prepared, resolved, tuned, select)
     return Inspection(target, tuple(layer_of(node) for node in optimised.graph))
 
 
-def _optimise(
-    path: Path, target: Target, shapes: Shapes | None, tuned: bool, say: Progress
-) -> ir.Model:
-    prepared = prepare(path, target, shapes, say)
-    if tuned:
+def _decide(prepared: ir.Model, target: Target, tuned: bool, select: bool) -> ir.Model:
+    if not select:
+        UnstructuredPatternPass(target)(prepared)
+    elif tuned:
         apply_tuned(prepared, target)
     return finish(prepared, target)
 
 
 def prepare(
-    path: Path, target: Target, shapes: Shapes | None = None, progress: Progress | None = None
+    path: Path,
+    target: Target,
+    shapes: Shapes | None = None,
+    progress: Progress | None = None,
+    *,
+    reorder: bool = True,
 ) -> ir.Model:
-    """Return a model with its graph optimised, before anything is decided for its operators.
+    """Return a model with its graph optimised, before formats are chosen for its operators.
 
     Raises:
         UsageError: Bad shapes.
@@ -114,7 +129,8 @@ def prepare(
     """
     loaded = frontend.load(path, dict(shapes or {}))
     (progress or _say_nothing)("optimising the graph", 0.1)
-    return passes.run(loaded, target, only=_STAGES[:_SELECT])
+    without = () if reorder else (ReorderChannelsPass.__name__,)
+    return passes.run(loaded, target, only=_STAGES[:_SELECT], without=without)
 
 
 def finish(model: ir.Model, target: Target) -> ir.Model:

@@ -44,6 +44,11 @@ class Work:
     rows: int
     cols: float
 
+    @property
+    def popcounts(self) -> set[int]:
+        """How many rows the patterns have."""
+        return {mask.bit_count() for mask in self.steps}
+
 
 def work_of(
     weight: npt.NDArray[Any],
@@ -100,18 +105,31 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
 
 
 def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel, k_blocks: int) -> float:
-    load = _load_cycles(work.cols / k_blocks * vectors * lanes * 4, lanes, core)
+    tile_bytes = work.cols / k_blocks * vectors * lanes * 4
+    price = {rows: step_cycles(rows, vectors, tile_bytes, lanes, core) for rows in work.popcounts}
     cycles = work.buckets * k_blocks * core.bucket_cycles
-    for mask, steps in work.steps.items():
-        rows = mask.bit_count()
-        scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
-        multiply = vectors * rows / core.fma_per_cycle
-        spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
-        busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
-        cycles += steps * (busier + NOT_HIDDEN * other + spilled)
+    cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
     waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
     return cycles + epilogue + waiting
+
+
+def step_cycles(rows: int, vectors: int, tile_bytes: float, lanes: int, core: CpuModel) -> float:
+    """Return predicted cycles of one column that `rows` rows of a group use, in one tile.
+
+    Args:
+        rows: Rows that use the column.
+        vectors: Vectors of the tile.
+        tile_bytes: What a tile of all columns takes of the cache.
+        lanes: float32 lanes of a vector.
+        core: The core.
+    """
+    load = _load_cycles(tile_bytes, lanes, core)
+    scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
+    multiply = vectors * rows / core.fma_per_cycle
+    spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
+    busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
+    return busier + NOT_HIDDEN * other + spilled
 
 
 def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:

@@ -83,10 +83,10 @@ def pattern_masks(weight: npt.NDArray[Any], group: int) -> Ints:
     """Return the mask of every (group, column): (ceil(rows / group), cols) int32."""
     rows, cols = weight.shape
     groups = -(-rows // group)
-    used = np.zeros((groups * group, cols), np.int32)
-    used[:rows] = weight != 0
-    bits = (1 << np.arange(group, dtype=np.int32))[:, None]
-    masks: Ints = (used.reshape(groups, group, cols) * bits).sum(axis=1, dtype=np.int32)
+    masks = np.zeros((groups, cols), np.int32)
+    for bit in range(group):
+        used = weight[bit::group] != 0
+        masks[: len(used)] |= used.astype(np.int32) << bit
     return masks
 
 

@@ -102,6 +102,11 @@ class Section:
         return sum(layer["nonzero_macs"] for layer in self.layers)
 
     @property
+    def reordering(self) -> Document | None:
+        """What reordering channels did, in all."""
+        return reordering(self.layers)
+
+    @property
     def accuracy(self) -> Document | None:
         """Accuracy of the last check that has one."""
         return next((c["accuracy"] for c in reversed(self.checks) if c["accuracy"]), None)
@@ -119,10 +124,30 @@ def is_sparse(layer: Document) -> bool:
     return bool(layer["nonzero_macs"] < layer["macs"] and speedup > 1.0)
 
 
+def reordering(layers: Iterable[Document]) -> Document | None:
+    """Return what reordering channels did, over all layers whose channels moved; None for nothing.
+
+    Args:
+        layers: Of a manifest.
+    """
+    orders = [layer["decision"].get("order", {}) for layer in layers]
+    moved = [order for order in orders if order.get("reordered")]
+    totals = {
+        f"{key}_{when}": sum(order[f"{key}_{when}"] for order in moved)
+        for key in ("union_columns", "predicted_us")
+        for when in ("before", "after")
+    }
+    return {"layers": len(moved), **totals} if moved else None
+
+
 def reason_of(decision: Document) -> str:
-    """Return why a layer was compiled as it was, and which fusions were declined and why."""
+    """Return why a layer was compiled as it was, what moved, and which fusions were declined."""
+    order = decision.get("order", {})
+    moved = [order["reason"]] if order.get("reordered") else []
+    removed = decision.get("removed", 0)
+    gone = [f"{removed} output channels that nothing reads removed"] if removed else []
     declined = [f"{name}: {reason}" for name, reason in decision.get("declined", {}).items()]
-    return "; ".join([decision["reason"], *declined])
+    return "; ".join([decision["reason"], *gone, *moved, *declined])
 
 
 def report(

@@ -28,7 +28,7 @@ import platformdirs
 from edgesparse.errors import OutputError
 from edgesparse.geometry import static_shape
 from edgesparse.harness.devices import cpu_name
-from edgesparse.passes import editing, select_pattern
+from edgesparse.passes import candidates, editing, select_pattern
 from edgesparse.target import Target
 
 CACHE_VARIABLE = "EDGESPARSE_CACHE_DIR"
@@ -83,7 +83,7 @@ def ingredients(node: ir.Node, target: Target) -> dict[str, Any]:
     return {
         "edgesparse": importlib.metadata.version("edgesparse"),
         "kernels": KERNEL_SCHEMA,
-        "candidate": [field.name for field in dataclasses.fields(select_pattern.Candidate)],
+        "candidate": [field.name for field in dataclasses.fields(candidates.Candidate)],
         "target": {
             "name": target.name,
             "triple": target.triple,

@@ -24,7 +24,7 @@ from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.geometry import operator_of
 from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
-from edgesparse.harness.devices import DEVICES, Device, refuse_emulated
+from edgesparse.harness.devices import DEVICES, Device, device_named, refuse_emulated
 from edgesparse.harness.session import ProcessSession
 from edgesparse.lower import SUPPORTED, layer_of
 from edgesparse.passes import editing, select_pattern
@@ -153,10 +153,10 @@ def tune(
 def _choose_device(name: str | None, target: Target) -> Device:
     """Return the device to measure on, before anything is compiled for it."""
     fitting = [device for device in DEVICES.values() if device.accepts(target.architecture)]
-    device = DEVICES[name] if name else next(iter(fitting), None)
+    device = device_named(name) if name else next(iter(fitting), None)
     if device is not None:
         refuse_emulated(device)
-    if device is None or device not in fitting:
+    if device is None or not device.accepts(target.architecture):
         names = " or ".join(f"`--device {d.name}`" for d in fitting if not d.emulated)
         raise UsageError(
             f"tuning for target {target.name}: "

@@ -21,14 +21,19 @@ from edgesparse.passes.canonicalise_linear import CanonicaliseLinearPass
 from edgesparse.passes.choose_layout import ChooseLayoutPass
 from edgesparse.passes.find_sparsity import FindSparsityPass
 from edgesparse.passes.fold_affine import FoldAffinePass
+from edgesparse.passes.fold_constant_channels import FoldConstantChannelsPass
 from edgesparse.passes.fold_pad import FoldPadPass
 from edgesparse.passes.fuse_activation import FuseActivationPass
 from edgesparse.passes.fuse_residual import FuseResidualPass
+from edgesparse.passes.gather_patches import GatherPatchesPass
 from edgesparse.passes.merge_clamps import MergeClampsPass
 from edgesparse.passes.recognise_activation import RecogniseActivationPass
 from edgesparse.passes.recognise_layer_norm import RecogniseLayerNormPass
+from edgesparse.passes.remove_dead_channels import RemoveDeadChannelsPass
+from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass
 from edgesparse.passes.split_batch_norm import SplitBatchNormPass
+from edgesparse.passes.split_conv_transpose import SplitConvTransposePass
 from edgesparse.passes.widen_conv1d import WidenConv1dPass
 from edgesparse.target import Target
 
@@ -60,6 +65,7 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(MergeClampsPass, "first: hard activations are spelled with one Clip, not Min(Max(x))"),
     Stage(RecogniseActivationPass, "before any fusion: x * sigmoid(x) is two consumers of x"),
     Stage(RecogniseLayerNormPass, "before folding, which would take its Mul and Add apart"),
+    Stage(SplitConvTransposePass, "once activations are one node, which it moves; leaves a Conv"),
     Stage(CanonicaliseConvPass, "all that follows knows one form of convolution"),
     Stage(CanonicaliseLinearPass, "likewise; leaves only MatMul of two activations"),
     Stage(FoldAffinePass, "before the fusions: arithmetic stands between layer and activation"),
@@ -67,25 +73,40 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(SplitBatchNormPass, "what FoldAffine could not take"),
     Stage(FuseResidualPass, "before FuseActivation: the activation comes after the sum"),
     Stage(FuseActivationPass, "after all that may stand before an activation"),
+    Stage(GatherPatchesPass, "after the fusions, which do not look through its SpaceToDepth"),
     Stage(WidenConv1dPass, "after the fusions, which do not look through its Reshapes"),
     Stage(CommonSubexpressionEliminationPass, "once equal nodes are spelled alike"),
     Stage(RemoveUnusedNodesPass, "old weights, and what recognised nodes no longer need"),
     Stage(RemoveUnusedOpsetsPass, "a graph without our nodes does not import our domain"),
     Stage(FindSparsityPass, "after folding, on the weights that are compiled"),
+    Stage(FoldConstantChannelsPass, "once all biases and activations are in the operators"),
+    Stage(RemoveDeadChannelsPass, "after FoldConstantChannels, which leaves channels unread"),
+    Stage(
+        ReorderChannelsPass,
+        "after FindSparsity, which names the structure in the order that training gave",
+        takes_target=True,
+    ),
     Stage(SelectPatternPass, "last of those that look at weights", takes_target=True),
     Stage(ChooseLayoutPass, "last: the graph stands, only memory order is open"),
 )
 
 
-def run(model: ir.Model, target: Target, *, only: Collection[str] | None = None) -> ir.Model:
+def run(
+    model: ir.Model,
+    target: Target,
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+) -> ir.Model:
     """Run the pipeline in place and return the model.
 
     Args:
         model: As the front end returns it.
         target: What is compiled for.
         only: Class names of the passes to run; all by default.
+        without: Class names of passes to leave out.
     """
     for stage in PIPELINE:
-        if only is None or stage.name in only:
+        if (only is None or stage.name in only) and stage.name not in without:
             stage.build(target)(model)
     return model

@@ -4,9 +4,20 @@ Metadata of every edgesparse::Conv and Linear:
 
 * `edgesparse.zeros`: fraction of zeros, repr of a float;
 * `edgesparse.nnz`: number of non-zeros;
-* `edgesparse.structure`: `dense` (no zeros), `block2`, `block4` or `block8` (zeros come in aligned
-  blocks of that many output rows), `1:4`, `2:4`, `4:8` or `1:2` (so many non-zeros in every aligned
-  run of input channels), or `unstructured`.
+* `edgesparse.structure`: the narrowest of these that fits:
+
+  * `dense`: no zeros;
+  * `block2` to `block16`: zeros come in aligned blocks of that many output rows;
+    `block4 scattered`: in as many rows that do not lie side by side;
+  * `quad4`: zeros come in aligned runs of four input channels; `block4 quad4`: both;
+  * `1:4`, `2:4`, `2:8`, ...: so many non-zeros in every aligned run of input channels;
+  * `unstructured`.
+
+  In a KxK convolution whose kernels are zero as a whole or not at all, `kernels` stands in front.
+
+Sources of the names: N:M as in Mishra et al., Accelerating Sparse Deep Neural Networks, 2021;
+blocks of rows as in Elsen et al., Fast Sparse ConvNets, 2019; kernels and groups of them as in Xu
+et al., SparseByteNN, 2023.
 """
 
 from __future__ import annotations
@@ -23,8 +34,9 @@ STRUCTURE = "edgesparse.structure"
 
 Mask = npt.NDArray[np.bool_]
 
-_BLOCKS = (8, 4, 2)
-_RUNS = ((1, 4), (2, 4), (4, 8), (1, 2))
+_BLOCKS = (16, 8, 4, 2)
+_QUAD = 4
+_RUNS = ((1, 16), (1, 8), (2, 16), (1, 4), (2, 8), (4, 16), (3, 8), (2, 4), (4, 8), (1, 2))
 # A random mask also stays under the limit in most runs; a pruned one reaches it nearly everywhere.
 _FULL_RUNS = 0.9
 
@@ -66,19 +78,50 @@ def _trivial(nnz: int) -> str:
 
 def _structure(mask: Mask) -> str:
     """Return the structure of a (groups, rows, channels, taps) mask."""
-    for block in _BLOCKS:
-        if mask.shape[1] >= block and _is_blocked(mask, block):
-            return f"block{block}"
+    if mask.shape[3] > 1 and bool(np.all(mask == mask[..., :1])):
+        inner = _structure(mask[..., :1])
+        return "kernels" if inner == "unstructured" else f"kernels {inner}"
+    names = [name for name in (_rows(mask), _quads(mask)) if name]
+    if names:
+        return " ".join(names)
     for used, run in _RUNS:
         if mask.shape[2] % run == 0 and _is_run_limited(mask, used, run):
             return f"{used}:{run}"
     return "unstructured"
 
 
+def _rows(mask: Mask) -> str:
+    for block in _BLOCKS:
+        if mask.shape[1] >= block and _is_blocked(mask, block):
+            return f"block{block}"
+    for block in _BLOCKS:
+        if mask.shape[1] >= 2 * block and _is_scattered(mask, block):
+            return f"block{block} scattered"
+    return ""
+
+
+def _quads(mask: Mask) -> str:
+    groups, rows, channels, taps = mask.shape
+    if channels % _QUAD or channels == _QUAD:
+        return ""
+    runs = mask.reshape(groups, rows, channels // _QUAD, _QUAD, taps)
+    return f"quad{_QUAD}" if bool(np.all(runs == runs[:, :, :, :1])) else ""
+
+
 def _is_blocked(mask: Mask, block: int) -> bool:
     starts = range(0, mask.shape[1], block)
     parts = (mask[:, start : start + block] for start in starts)
     return all(bool(np.all(part == part[:, :1])) for part in parts)
+
+
+def _is_scattered(mask: Mask, block: int) -> bool:
+    """Whether rows come in sets of `block` equal ones; rows without weights fit anywhere."""
+    for rows in mask.reshape(*mask.shape[:2], -1):
+        used = rows[rows.any(axis=1)]
+        counts = np.unique(used, axis=0, return_counts=True)[1]
+        if not len(counts) or np.any(counts % block):
+            return False
+    return True
 
 
 def _is_run_limited(mask: Mask, used: int, run: int) -> bool:

@@ -1,65 +1,29 @@
 """Choose group, pattern set and tile of every linear operator from the cost model.
 
-Every candidate is lossless: the pattern set either holds every mask that occurs, or the full mask,
-under which rarer masks are stored with explicit zeros. The choice, its reason and the runner-up are
-written to the node as JSON; lowering obeys it and the report shows it.
+The choice, its reason and the runner-up are written to the node as JSON; lowering obeys it and the
+report shows it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse import cost, kernels_arm, kernels_wasm
-from edgesparse.formats import all_patterns, full_pattern
+from edgesparse import cost
 from edgesparse.geometry import Operator, matrix_of, operator_of
+from edgesparse.passes.candidates import Candidate, candidates, ranked
 from edgesparse.target import Target
 from edgesparse.tiling import row_starts
 
 DECISION_KEY = "edgesparse.decision"
 LINEAR_OPS = ("Conv", "Linear")
-GROUPS = (1, 2, 4, 8)
-GEMV_LANES = (1, 4, 8, 16)
-X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
-# More bucket loops than this cost more code and mispredictions than the cost model sees.
-MAX_PATTERNS = 24
-# Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
-MIN_GAIN = 1.08
-# ... where at least this share of the weights is not zero.
-FEW_ZEROS = 0.75
-# Blocks of columns, and how many columns one must have to be worth a loop of its own.
-K_BLOCKS = (1, 2, 4, 8, 16)
-MIN_COLUMNS = 32
 # Rows of a depthwise tile: at a stride fewer rows of a window overlap.
 DEPTHWISE_ROWS = 4
 DEPTHWISE_ROWS_STRIDED = 2
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to compile a linear operator.
-
-    Attributes:
-        group: Rows of a group.
-        patterns: Pattern set.
-        tile_vectors: Vectors of a tile.
-        k_blocks: Blocks that the columns come in.
-        cycles: Predicted.
-        label: For people.
-    """
-
-    group: int
-    patterns: tuple[int, ...]
-    tile_vectors: int
-    k_blocks: int
-    cycles: float
-    label: str
 
 
 class SelectPatternPass(ir.passes.InPlacePass):
@@ -73,13 +37,43 @@ class SelectPatternPass(ir.passes.InPlacePass):
         """Decide for every linear operator that has no decision yet."""
         modified = False
         for node in model.graph:
-            if node.domain != "edgesparse" or node.op_type not in LINEAR_OPS:
+            if _is_open(node):
+                node.metadata_props[DECISION_KEY] = json.dumps(decide(node, self.target))
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+class UnstructuredPatternPass(ir.passes.InPlacePass):
+    """Write the decision that does without choosing: sparse operators row by row, others dense.
+
+    It is the control that `SelectPatternPass` is compared with, and leaves depthwise ones to it.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Decide for every linear operator that has no decision yet."""
+        modified = False
+        for node in model.graph:
+            if not _is_open(node) or operator_of(node, self.target.lanes).kind == "depthwise":
                 continue
-            if DECISION_KEY in node.metadata_props:
-                continue
-            node.metadata_props[DECISION_KEY] = json.dumps(decide(node, self.target))
+            found = ranked_candidates(node, self.target)
+            wanted = bool((matrix_of(node) == 0).any())
+            chosen = next((c for c in found if (c.group == 1) == wanted), found[0])
+            decision = decision_of(node, self.target, chosen, found)
+            node.metadata_props[DECISION_KEY] = json.dumps(decision)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
+
+
+def _is_open(node: ir.Node) -> bool:
+    return (
+        node.domain == "edgesparse"
+        and node.op_type in LINEAR_OPS
+        and DECISION_KEY not in node.metadata_props
+    )
 
 
 def decide(node: ir.Node, target: Target) -> dict[str, Any]:
@@ -92,22 +86,8 @@ def decide(node: ir.Node, target: Target) -> dict[str, Any]:
 
 
 def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
-    """Return every candidate for a node that is not depthwise, the best predicted first.
-
-    Where zeros are few and skipping them is predicted to gain next to nothing, the kernel that
-    skips none comes first: predictions are not that exact, and a sparse build must not be slower
-    than a dense one.
-    """
-    operator = operator_of(node, target.lanes)
-    weight = matrix_of(node)
-    ranked = sorted(_candidates(operator, weight, target), key=lambda c: c.cycles)
-    if operator.groups * np.count_nonzero(weight) < FEW_ZEROS * weight.size:
-        return ranked
-    safe = next((c for c in ranked if len(c.patterns) == 1 and c.group > 1), ranked[0])
-    if safe.cycles < MIN_GAIN * ranked[0].cycles:
-        ranked.remove(safe)
-        ranked.insert(0, safe)
-    return ranked
+    """Return every candidate for a node that is not depthwise, the best predicted first."""
+    return ranked(operator_of(node, target.lanes), matrix_of(node), target)
 
 
 def decision_of(
@@ -122,7 +102,7 @@ def decision_of(
         ranked: What `ranked_candidates` returned.
     """
     operator = operator_of(node, target.lanes)
-    dense = min(_candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
+    dense = min(candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
     return {**_facts(node, operator), **_explain(chosen, ranked, dense, target)}
 
 
@@ -141,72 +121,6 @@ def _dense_form(operator: Operator) -> npt.NDArray[np.float32]:
         (operator.rows // operator.groups, operator.cols // operator.groups), np.float32
     )
     return np.kron(np.eye(operator.groups, dtype=np.float32), block)
-
-
-def _candidates(
-    operator: Operator, weight: npt.NDArray[np.float32], target: Target
-) -> Iterator[Candidate]:
-    if operator.kind == "gemv":
-        yield from _gemv_candidates(weight, target)
-        return
-    for group in GROUPS:
-        if group > 1 and group > operator.rows:
-            continue
-        for label, patterns in _pattern_sets(weight, group):
-            work = cost.work_of(weight, group, patterns, operator.window.kernel[1])
-            for vectors in _tiles(target)[group]:
-                if (group, vectors) == (1, 1) or cost.fits_registers(group, vectors, target.core):
-                    yield from _tile_candidates(
-                        operator, work, group, patterns, vectors, label, target
-                    )
-
-
-def _tile_candidates(
-    operator: Operator,
-    work: cost.Work,
-    group: int,
-    patterns: tuple[int, ...],
-    vectors: int,
-    label: str,
-    target: Target,
-) -> Iterator[Candidate]:
-    lanes = operator.out_layout.lanes
-    blocks = operator.blocks(vectors)
-    for k_blocks in K_BLOCKS:
-        if k_blocks > 1 and operator.cols < k_blocks * MIN_COLUMNS:
-            break
-        cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks)
-        cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
-        name = f"{group}x{vectors * lanes}, {label}{cut}"
-        yield Candidate(group, patterns, vectors, k_blocks, cycles, name)
-
-
-def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
-    """Return group -> vectors of a tile worth trying."""
-    tables = {"aarch64": kernels_arm.TILES, "wasm32": kernels_wasm.TILES}
-    return tables.get(target.architecture, X86_TILES)
-
-
-def _pattern_sets(
-    weight: npt.NDArray[np.float32], group: int
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Lossless pattern sets: the masks that occur (when few), and the full mask alone."""
-    occurring = tuple(m for m, n in cost.work_of(weight, group).steps.items() if n)
-    full = full_pattern(group)
-    if occurring and occurring != full and len(occurring) <= MAX_PATTERNS:
-        label = "all patterns" if occurring == all_patterns(group) else f"{len(occurring)} patterns"
-        yield label, occurring
-    yield "unstructured" if group == 1 else "full pattern", full
-
-
-def _gemv_candidates(weight: npt.NDArray[np.float32], target: Target) -> Iterator[Candidate]:
-    for lanes in GEMV_LANES:
-        if lanes > target.lanes:
-            continue
-        stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
-        cycles = cost.gemv_cycles(stored, lanes, target.core)
-        label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
-        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label)
 
 
 def _explain(

@@ -10,6 +10,8 @@ import click
 from edgesparse.cli.options import (
     json_option,
     model_argument,
+    no_reorder_option,
+    no_select_option,
     no_tuned_option,
     shape_option,
     target_option,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 )
 @shape_option
 @click.option("--name", help="Prefix of every C symbol; the file's stem by default.")
+@no_reorder_option
+@no_select_option
 @no_tuned_option
 @click.option("--explain", is_flag=True, help="Print the per-layer table as `inspect` does.")
 @json_option
@@ -40,6 +44,8 @@ def command(
     output: pathlib.Path,
     shapes: dict[str, tuple[int, ...]],
     name: str | None,
+    no_reorder: bool,
+    no_select: bool,
     no_tuned: bool,
     explain: bool,
     as_json: bool,
@@ -60,6 +66,8 @@ def command(
             shapes=shapes,
             name=name,
             tuned=not no_tuned,
+            reorder=not no_reorder,
+            select=not no_select,
             progress=report_progress,
         )
     if as_json:

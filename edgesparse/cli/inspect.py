@@ -9,6 +9,8 @@ import click
 from edgesparse.cli.options import (
     json_option,
     model_argument,
+    no_reorder_option,
+    no_select_option,
     no_tuned_option,
     shape_option,
     target_option,
@@ -19,12 +21,16 @@ from edgesparse.cli.options import (
 @model_argument
 @target_option
 @shape_option
+@no_reorder_option
+@no_select_option
 @no_tuned_option
 @json_option
 def command(
     model: pathlib.Path,
     target: str,
     shapes: dict[str, tuple[int, ...]],
+    no_reorder: bool,
+    no_select: bool,
     no_tuned: bool,
     as_json: bool,
 ) -> None:
@@ -39,7 +45,14 @@ def command(
     from edgesparse.cli.output import emit_json, print_table
     from edgesparse.compiler import inspect
 
-    inspection = inspect(model, target=target, shapes=shapes, tuned=not no_tuned)
+    inspection = inspect(
+        model,
+        target=target,
+        shapes=shapes,
+        tuned=not no_tuned,
+        reorder=not no_reorder,
+        select=not no_select,
+    )
     layers = [dataclasses.asdict(layer) for layer in inspection.layers]
     rows = [LayerRow.of(layer) for layer in layers]
     totals = summary(rows)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.cli.output import table
-from edgesparse.report import is_sparse, reason_of
+from edgesparse.report import is_sparse, reason_of, reordering
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def layer_table(layers: Sequence[LayerRow]) -> Table:
             layer.name,
             layer.op,
             _extents(decision.get("weight_shape")),
-            _percent(decision.get("zeros")),
+            _zeros(decision),
             decision.get("format") or "",
             _ratio(decision.get("speedup")),
             reason_of(decision),
@@ -69,6 +69,7 @@ def summary(layers: Sequence[LayerRow]) -> dict[str, Any]:
         "predicted_us": total if predicted else None,
         "predicted_dense_us": dense if predicted else None,
         "predicted_speedup": dense / total if total else None,
+        "reordering": reordering(map(dataclasses.asdict, layers)),
     }
 
 
@@ -83,6 +84,13 @@ def summary_line(totals: Mapping[str, Any]) -> str:
             f"; layers with weights predicted {totals['predicted_us'] / 1e3:.3g} ms, our own dense"
             f" {totals['predicted_dense_us'] / 1e3:.3g} ms: {totals['predicted_speedup']:.2f}x"
         )
+    if moved := totals["reordering"]:
+        line += (
+            f"\nchannels of {moved['layers']} layers reordered: {moved['union_columns_before']} ->"
+            f" {moved['union_columns_after']} column loads, predicted"
+            f" {moved['predicted_us_before'] / 1e3:.3g} ->"
+            f" {moved['predicted_us_after'] / 1e3:.3g} ms"
+        )
     return line
 
 
@@ -90,6 +98,13 @@ def _extents(value: object) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(str, value))
     return str(value or "")
+
+
+def _zeros(decision: Decision) -> str:
+    """Return the share of zeros, and the structure that training gave them if it has a name."""
+    structure = decision.get("structure")
+    named = structure not in (None, "dense", "unstructured")
+    return _percent(decision.get("zeros")) + (f" {structure}" if named else "")
 
 
 def _percent(fraction: float | None) -> str:

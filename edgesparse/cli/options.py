@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,25 @@ if TYPE_CHECKING:
 
 # Spelled here so that `--help` need not import targets and devices; a test compares them.
 TARGET_NAMES = ("host", "arm64", "wasm", "wasm-relaxed")
-DEVICE_NAMES = ("host", "qemu", "node")
+DEVICE_NAMES = ("host", "qemu", "node", "browser")
+
+
+class DeviceChoice(click.Choice[str]):
+    """A device's name, or `browser:/path/to/chromium`."""
+
+    def __init__(self) -> None:
+        super().__init__(DEVICE_NAMES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name as it was given.
+
+        Raises:
+            click.BadParameter: There is no such device.
+        """
+        if str(value).startswith("browser:") and len(value) > len("browser:"):
+            return str(value)
+        return super().convert(value, param, ctx)
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."
@@ -27,11 +45,19 @@ target_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(DEVICE_NAMES),
-    help="Where to run; by default what fits the bundle's target.",
+    type=DeviceChoice(),
+    help="Where to run; by default what fits the bundle's target. browser:PATH names a Chromium.",
 )
 no_tuned_option = click.option(
     "--no-tuned", is_flag=True, help="Decide by the cost model alone, whatever `tune` measured."
+)
+no_reorder_option = click.option(
+    "--no-reorder", is_flag=True, help="Keep the order of all channels, to see what it is worth."
+)
+no_select_option = click.option(
+    "--no-select",
+    is_flag=True,
+    help="Compute sparse layers one row at a time, to see what choosing a format is worth.",
 )
 model_argument = click.argument(
     "model", type=click.Path(path_type=pathlib.Path), metavar="MODEL.onnx"

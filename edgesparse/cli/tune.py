@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgesparse.cli.options import (
-    DEVICE_NAMES,
+    DeviceChoice,
     json_option,
     model_argument,
     shape_option,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @target_option
 @click.option(
     "--device",
-    type=click.Choice(DEVICE_NAMES),
+    type=DeviceChoice(),
     help="Where to measure; by default what fits the target. qemu is refused: it emulates.",
 )
 @shape_option

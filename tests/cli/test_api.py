@@ -12,11 +12,13 @@ NAMES = [
     "LatencyError",
     "ModelError",
     "OutputError",
+    "SparsifyResult",
     "TuneResult",
     "UnsupportedModelError",
     "UsageError",
     "__version__",
     "compile",
+    "sparsify",
     "tune",
 ]
 
@@ -36,5 +38,5 @@ def test_lazy_names_are_the_real_ones() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'sparsify'"):
-        edgesparse.sparsify  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        edgesparse.quantise  # noqa: B018

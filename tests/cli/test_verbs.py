@@ -34,7 +34,9 @@ def compiler(monkeypatch, make_bundle):
 
 def test_inspect_shows_every_layer(run, compiler) -> None:
     outcome = run("inspect", "m.onnx", "--target", "arm64", "--shape", "x:1,4")
-    assert compiler == [{"target": "arm64", "shapes": {"x": (1, 4)}, "tuned": True}]
+    assert compiler == [
+        {"target": "arm64", "shapes": {"x": (1, 4)}, "tuned": True, "reorder": True, "select": True}
+    ]
     assert re.search(r"conv +Conv\+Relu +4x4x1x1 +80.0% +4 rows, all patterns", outcome.out)
     assert "3.00x" in outcome.out
     assert "no weights; fuse: two consumers" in outcome.out

@@ -145,9 +145,9 @@ def test_matmul_with_a_constant_on_the_left(shape):
 @pytest.mark.parametrize("group", [1, 2, 4, 8])
 @pytest.mark.parametrize("rows", [1, 7, 8, 9])
 def test_every_group_size_gives_the_same_answer(group, rows, monkeypatch):
-    from edgesparse.passes import select_pattern
+    from edgesparse.passes import candidates
 
-    monkeypatch.setattr(select_pattern, "GROUPS", (group if group <= rows else 1,))
+    monkeypatch.setattr(candidates, "GROUPS", (group if group <= rows else 1,))
     weight = sparse((rows, 11, 1, 1), 0.4)
     assert_same_as_onnxruntime(conv_model([1, 11, 5, 9], weight, relu=True))
 
@@ -156,11 +156,11 @@ def test_every_group_size_gives_the_same_answer(group, rows, monkeypatch):
 @pytest.mark.parametrize("blocks", [2, 3, 5])
 @pytest.mark.parametrize("residual", [False, True])
 def test_blocks_of_columns_give_the_same_answer(group, blocks, residual, monkeypatch):
-    from edgesparse.passes import select_pattern
+    from edgesparse.passes import candidates
 
-    monkeypatch.setattr(select_pattern, "GROUPS", (group,))
-    monkeypatch.setattr(select_pattern, "K_BLOCKS", (blocks,))
-    monkeypatch.setattr(select_pattern, "MIN_COLUMNS", 1)
+    monkeypatch.setattr(candidates, "GROUPS", (group,))
+    monkeypatch.setattr(candidates, "K_BLOCKS", (blocks,))
+    monkeypatch.setattr(candidates, "MIN_COLUMNS", 1)
     weight = sparse((19, 19, 3, 3), 0.4)
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),

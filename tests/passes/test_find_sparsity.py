@@ -29,7 +29,15 @@ def runs(rows: int, cols: int, used: int, run: int) -> np.ndarray:
         (blocks(16, 32, 4), "block4"),
         (blocks(16, 32, 8), "block8"),
         (blocks(18, 32, 4), "block4"),
-        (np.roll(blocks(16, 32, 4), 1, axis=0), "unstructured"),
+        (blocks(32, 32, 16), "block16"),
+        (np.roll(blocks(16, 32, 4), 1, axis=0), "block4 scattered"),
+        (blocks(32, 64, 4)[RNG.permutation(32)], "block4 scattered"),
+        (np.roll(blocks(16, 32, 4), 1, axis=0) ^ np.eye(16, 32, dtype=bool), "unstructured"),
+        (blocks(8, 32, 4).T, "quad4"),
+        (np.kron(RNG.random((8, 8)) < 0.5, np.ones((4, 4))) > 0, "block4 quad4"),
+        (runs(16, 32, 2, 8), "2:8"),
+        (runs(16, 32, 3, 8), "3:8"),
+        (runs(16, 32, 1, 16), "1:16"),
         (runs(16, 32, 2, 4), "2:4"),
         (runs(16, 32, 1, 4), "1:4"),
         (runs(16, 32, 4, 8), "4:8"),
@@ -42,7 +50,14 @@ def test_structure(mask, expected):
 
 def test_runs_go_along_input_channels_not_taps():
     mask = np.repeat(runs(8, 16, 2, 4)[:, :, np.newaxis, np.newaxis], 9, axis=2)
-    assert describe(mask)["edgesparse.structure"] == "2:4"
+    assert describe(mask)["edgesparse.structure"] == "kernels 2:4"
+
+
+def test_whole_kernels():
+    kernels = np.repeat((RNG.random((16, 16, 1)) < 0.4), 9, axis=2).reshape(16, 16, 3, 3)
+    assert describe(kernels)["edgesparse.structure"] == "kernels"
+    blocked = np.repeat(kernels[::4], 4, axis=0)
+    assert describe(blocked)["edgesparse.structure"] == "kernels block4"
 
 
 def test_blocks_do_not_span_groups():

@@ -192,7 +192,7 @@ def test_the_key_sees_the_compiler(monkeypatch):
         keys.add(key_of(node(), WASM))
     with monkeypatch.context() as patch:
         other = dataclasses.make_dataclass("Candidate", ["group", "slab"])
-        patch.setattr(tune_cache.select_pattern, "Candidate", other)
+        patch.setattr(tune_cache.candidates, "Candidate", other)
         keys.add(key_of(node(), WASM))
     assert len(keys) == 4
 

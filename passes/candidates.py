@@ -1,0 +1,160 @@
+"""Every way to compile a linear operator that is worth predicting.
+
+All candidates are lossless. A candidate's *pattern set* holds a superset of every mask that occurs
+in a group of rows: all that occur, where they are few; the full mask alone, which is a dense or
+block kernel; or a set in between, in which rare masks are stored under a superset with explicit
+zeros, because that costs less than a loop of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesparse import cost, kernels_arm, kernels_wasm
+from edgesparse.formats import all_patterns, full_pattern
+from edgesparse.geometry import Operator
+from edgesparse.passes.pattern_sets import reduced_patterns
+from edgesparse.target import Target
+
+GROUPS = (1, 2, 4, 8)
+GEMV_LANES = (1, 4, 8, 16)
+X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
+# More bucket loops than this cost more code and mispredictions than the cost model sees.
+MAX_PATTERNS = 24
+# Blocks of columns, and how many columns one must have to be worth a loop of its own.
+K_BLOCKS = (1, 2, 4, 8, 16)
+MIN_COLUMNS = 32
+
+# Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
+MIN_GAIN = 1.08
+# ... where at least this share of the weights is not zero.
+FEW_ZEROS = 0.75
+
+Weight = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to compile a linear operator.
+
+    Attributes:
+        group: Rows of a group.
+        patterns: Pattern set.
+        tile_vectors: Vectors of a tile.
+        k_blocks: Blocks that the columns come in.
+        cycles: Predicted.
+        label: For people.
+    """
+
+    group: int
+    patterns: tuple[int, ...]
+    tile_vectors: int
+    k_blocks: int
+    cycles: float
+    label: str
+
+
+def ranked(
+    operator: Operator, weight: Weight, target: Target, groups: Sequence[int] | None = None
+) -> list[Candidate]:
+    """Return the candidates of an operator that is not depthwise, the best predicted first.
+
+    Where zeros are few and skipping them is predicted to gain next to nothing, the kernel that
+    skips none comes first: predictions are not that exact, and a sparse build must not be slower
+    than a dense one.
+
+    Args:
+        operator: What the node is to the kernels.
+        weight: Its matrix, (rows, cols).
+        target: What is compiled for.
+        groups: Rows of a group to consider; all by default.
+    """
+    found = sorted(candidates(operator, weight, target, groups), key=lambda c: c.cycles)
+    if not found or operator.groups * np.count_nonzero(weight) < FEW_ZEROS * weight.size:
+        return found
+    safe = next((c for c in found if len(c.patterns) == 1 and c.group > 1), found[0])
+    if safe.cycles < MIN_GAIN * found[0].cycles:
+        found.remove(safe)
+        found.insert(0, safe)
+    return found
+
+
+def candidates(
+    operator: Operator, weight: Weight, target: Target, groups: Sequence[int] | None = None
+) -> Iterator[Candidate]:
+    """Return the candidates of an operator in no particular order; arguments as in `ranked`."""
+    if operator.kind == "gemv":
+        yield from _gemv_candidates(weight, target)
+        return
+    for group in GROUPS if groups is None else groups:
+        if group == 1 or group <= operator.rows:
+            yield from _group_candidates(operator, weight, group, target)
+
+
+def _group_candidates(
+    operator: Operator, weight: Weight, group: int, target: Target
+) -> Iterator[Candidate]:
+    neighbours = operator.window.kernel[1]
+    work = cost.work_of(weight, group, neighbours=neighbours)
+    full = full_pattern(group)
+    fixed: list[tuple[str, tuple[int, ...]]] = [
+        ("unstructured" if group == 1 else "full pattern", full)
+    ]
+    occurring = tuple(work.steps)
+    if occurring and occurring != full and len(occurring) <= MAX_PATTERNS:
+        label = "all patterns" if occurring == all_patterns(group) else f"{len(occurring)} patterns"
+        fixed.insert(0, (label, occurring))
+    found: list[Candidate] = []
+    for label, patterns in fixed:
+        found += _pattern_candidates(operator, weight, group, label, patterns, target)
+    if found and group > 1 and work.steps:
+        best = min(found, key=lambda candidate: candidate.cycles)
+        lanes = operator.out_layout.lanes
+        reduced = reduced_patterns(work, group, best.tile_vectors, lanes, target.core, MAX_PATTERNS)
+        if reduced not in (patterns for _, patterns in fixed):
+            label = f"{len(reduced)} patterns"
+            found += _pattern_candidates(operator, weight, group, label, reduced, target)
+    yield from found
+
+
+def _pattern_candidates(
+    operator: Operator,
+    weight: Weight,
+    group: int,
+    label: str,
+    patterns: tuple[int, ...],
+    target: Target,
+) -> Iterator[Candidate]:
+    work = cost.work_of(weight, group, patterns, operator.window.kernel[1])
+    lanes = operator.out_layout.lanes
+    for vectors in _tiles(target)[group]:
+        if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
+            continue
+        blocks = operator.blocks(vectors)
+        for k_blocks in K_BLOCKS:
+            if k_blocks > 1 and operator.cols < k_blocks * MIN_COLUMNS:
+                break
+            cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks)
+            cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
+            name = f"{group}x{vectors * lanes}, {label}{cut}"
+            yield Candidate(group, patterns, vectors, k_blocks, cycles, name)
+
+
+def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
+    """Return group -> vectors of a tile worth trying."""
+    tables = {"aarch64": kernels_arm.TILES, "wasm32": kernels_wasm.TILES}
+    return tables.get(target.architecture, X86_TILES)
+
+
+def _gemv_candidates(weight: Weight, target: Target) -> Iterator[Candidate]:
+    for lanes in GEMV_LANES:
+        if lanes > target.lanes:
+            continue
+        stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
+        cycles = cost.gemv_cycles(stored, lanes, target.core)
+        label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
+        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label)

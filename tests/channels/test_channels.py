@@ -1,0 +1,114 @@
+"""Channels over the whole graph: any permutation of any class leaves what is computed unchanged."""
+
+import tempfile
+from pathlib import Path
+
+import graphs
+import numpy as np
+import onnx
+import onnx_ir as ir
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_networks import networks
+
+from edgesparse import compiler
+from edgesparse.channels import analyse
+from edgesparse.passes.permuting import permute
+from edgesparse.target import resolve_target
+
+
+def prepared(proto: onnx.ModelProto) -> ir.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(proto, path)
+        return compiler.prepare(path, resolve_target("host"), reorder=False)
+
+
+def permute_all(model: ir.Model, seed: int = 0) -> int:
+    """Permute every class at random and compare; return how many channels could move."""
+    inputs = oracle.random_inputs(model)
+    before = oracle.run_ir(model, inputs)
+    rng = np.random.default_rng(seed)
+    classes = analyse(model.graph).classes
+    permute({one: rng.permutation(one.size) for one in classes})
+    after = oracle.run_ir(model, inputs)
+    for name, expected in before.items():
+        scale = float(np.abs(expected).max()) + 1e-6
+        np.testing.assert_allclose(after[name], expected, rtol=0, atol=1e-5 * scale)
+    return sum(one.size for one in classes)
+
+
+@pytest.mark.parametrize("name", graphs.GRAPHS)
+def test_graphs_of_real_exporters(name):
+    moved = permute_all(prepared(graphs.GRAPHS[name]()))
+    assert (moved > 0) == (name != "padded_stem")
+
+
+@given(networks(), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_random_networks(proto, seed):
+    permute_all(prepared(proto), seed)
+
+
+def classes_of(proto):
+    found = analyse(prepared(proto).graph)
+    return [one.size for one in found.classes], set(found.fixed.values())
+
+
+def test_a_residual_ties_its_branches():
+    """Four convolutions of one stream: two inside branches, and the stream."""
+    g = graphs.Graph()
+    x = g.op("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 3, 8))
+    for _ in range(2):
+        x = g.op("Add", x, g.conv(g.op("Relu", g.conv(x, 8, 6)), 6, 8))
+    proto = g.build(g.conv(x, 8, 4))
+    sizes, _ = classes_of(proto)
+    assert sorted(sizes) == [6, 6, 8]
+
+
+def test_channels_of_two_slices_do_not_mix():
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 10)
+    left, right = g.ops("Split", x, g.ints(4, 6), outputs=2, axis=1)
+    y = g.op("Concat", g.conv(left, 4, 5), g.conv(right, 6, 5), axis=1)
+    assert sorted(classes_of(g.build(g.conv(y, 10, 3)))[0]) == [4, 5, 5, 6]
+
+
+def test_groups_of_a_convolution_do_not_mix():
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)
+    y = g.conv(g.op("Relu", x), 8, 12, group=2)
+    assert sorted(classes_of(g.build(g.conv(y, 12, 3)))[0]) == [4, 4, 6, 6]
+
+
+def test_outputs_keep_their_order_and_say_so():
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)
+    sizes, reasons = classes_of(g.build(x))
+    assert sizes == [] and reasons == {"they are an output of the model"}
+
+
+def test_an_operator_that_reads_channels_by_number_fixes_them():
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)
+    y = g.op("DepthToSpace", x, blocksize=2)
+    sizes, reasons = classes_of(g.build(g.conv(y, 2, 3)))
+    assert sizes == []
+    assert any("reads channels by their number" in reason for reason in reasons)
+
+
+def test_attention_permutes_inside_heads():
+    """Width 16 in two heads: eight channels of value inside each, and the MLP's 64."""
+    sizes, _ = classes_of(graphs.transformer_block())
+    assert sorted(sizes) == [8, 8, 8, 8, 64]
+
+
+def test_a_shared_constant_is_permuted_for_its_reader_only():
+    g = graphs.Graph()
+    scale = g.constant(g.rng.uniform(0.5, 1.5, (8, 1, 1)))
+    x = g.input("x", (1, 8, 6, 6))
+    y = g.op("Mul", g.op("Tanh", g.conv(x, 8, 8)), scale)
+    y = g.op("Add", g.conv(y, 8, 8), g.op("Mul", x, scale))
+    assert permute_all(prepared(g.build(y))) == 8

@@ -1,0 +1,70 @@
+"""Pattern sets: they cover every mask, and are never predicted to cost more than they started."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgesparse import cost
+from edgesparse.formats import full_pattern, pack, unpack
+from edgesparse.passes.pattern_sets import reduced_patterns
+from edgesparse.target import resolve_target
+from edgesparse.tiling import flat_blocks
+
+CORE = resolve_target("wasm-relaxed").core
+LIMIT = 24
+
+
+def reduced(weight, group, vectors=3, limit=LIMIT):
+    work = cost.work_of(weight, group)
+    return reduced_patterns(work, group, vectors, 4, CORE, limit)
+
+
+def cycles(weight, group, patterns, vectors=3):
+    work = cost.work_of(weight, group, patterns)
+    return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, CORE)
+
+
+def sparse(rows, cols, density, seed=0):
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((rows, cols)) * (rng.random((rows, cols)) < density)
+    return weight.astype(np.float32)
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 60),
+    st.sampled_from([2, 4, 8]),
+    st.floats(0, 1),
+    st.integers(1, 24),
+    st.integers(0, 99),
+)
+@settings(max_examples=80, deadline=None)
+def test_every_mask_has_a_superset(groups, cols, group, density, limit, seed):
+    weight = sparse(groups * group, cols, density, seed)
+    patterns = reduced(weight, group, limit=limit)
+    assert 1 <= len(patterns) <= max(limit, 1)
+    np.testing.assert_array_equal(unpack(pack(weight, group, patterns)), weight)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize("group", [2, 4])
+def test_it_costs_no_more_than_all_masks_or_the_full_one(group, density):
+    weight = sparse(64, 96, density)
+    everything = tuple(cost.work_of(weight, group).steps)
+    found = cycles(weight, group, reduced(weight, group))
+    assert found <= cycles(weight, group, everything) * (1 + 1e-9)
+    assert found <= cycles(weight, group, full_pattern(group)) * 1.02
+
+
+def test_a_rare_mask_goes_under_its_superset():
+    """One column in a thousand lacks a row: a loop for it alone does not pay."""
+    weight = sparse(4, 1000, 1.0)
+    weight[2, 17] = 0
+    assert reduced(weight, 4) == full_pattern(4)
+
+
+def test_frequent_masks_keep_their_loops():
+    weight = sparse(4, 1000, 1.0)
+    weight[:2, :500] = 0
+    assert reduced(weight, 4) == (0b1100, 0b1111)
