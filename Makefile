@@ -57,6 +57,7 @@ bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/kernels.py --target host wasm-relaxed --json $(BENCH)/6_kernels.jsonl
 	$(BIN)/python benchmarks/fixed_cost.py --json $(BENCH)/7_fixed_cost.jsonl
 	$(BIN)/python benchmarks/cost_model.py --json $(BENCH)/8_cost_model.jsonl
+	$(BIN)/python benchmarks/reorder.py --json $(BENCH)/9_reorder.jsonl
 	$(BIN)/python benchmarks/performance.py $(BENCH) --output docs/performance.md
 
 clean:

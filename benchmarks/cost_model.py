@@ -26,14 +26,14 @@ import numpy as np
 from layers import BY_NAME, PATTERNS, LayerSession, Shape, random_weight, save_layer
 from measuring import Row, closing, compile_model, open_bundle, parser_of, take_turns, write_rows
 
+from edgesparse import compiler
 from edgesparse.cost import microseconds
 from edgesparse.harness.session import Session
 from edgesparse.harness.statistics import paired_ratio
-from edgesparse.passes import select_pattern
+from edgesparse.passes import editing, select_pattern
+from edgesparse.passes.candidates import Candidate
 from edgesparse.target import resolve_target
 
-# The pass's generator of candidates: what is recorded, and what is replaced to force one of them.
-GENERATOR = "candidates" if hasattr(select_pattern, "candidates") else "_candidates"
 WARMUP_RUNS = {"host": 30, "wasm": 300, "wasm-relaxed": 300}
 FINALISTS = 4
 FINAL_TIMES = 5
@@ -130,30 +130,23 @@ def spread(count: int, most: int) -> list[int]:
     return [*range(first), *rest.tolist()]
 
 
-def candidates_of(model: pathlib.Path, target: str) -> list[Any]:
-    """Return what the pass chooses from for a model of one linear layer."""
-    recorded: list[list[Any]] = []
-    original = getattr(select_pattern, GENERATOR)
-
-    def record(*args: Any, **kwargs: Any) -> list[Any]:
-        recorded.append(list(original(*args, **kwargs)))
-        return recorded[-1]
-
-    with mock.patch.object(select_pattern, GENERATOR, record):
-        compile_model(model, target)
-    # The pass asks a second time, about the dense form of the weight.
-    return recorded[0]
+def candidates_of(model: pathlib.Path, target: str) -> list[Candidate]:
+    """Return what the pass chooses from for a model of one linear layer, its choice first."""
+    resolved = resolve_target(target)
+    prepared = compiler.prepare(model, resolved)
+    (node,) = editing.linear_nodes(prepared.graph)
+    return select_pattern.ranked_candidates(node, resolved)
 
 
 @contextlib.contextmanager
-def forced(candidate: Any) -> Iterator[None]:
+def forced(candidate: Candidate) -> Iterator[None]:
     """Leave the pass no other choice."""
-    with mock.patch.object(select_pattern, GENERATOR, lambda *_, **__: [candidate]):
+    with mock.patch.object(select_pattern, "ranked_candidates", lambda *_: [candidate]):
         yield
 
 
 def open_candidate(
-    model: pathlib.Path, target: str, found: Sequence[Any], index: int
+    model: pathlib.Path, target: str, found: Sequence[Candidate], index: int
 ) -> LayerSession:
     """Return a session of the layer, compiled as one candidate says."""
     copy = model.with_name(f"candidate_{index}.onnx")

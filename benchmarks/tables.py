@@ -134,6 +134,33 @@ def cost_model_table(rows: Sequence[Row]) -> str:
     return markdown(header, lines)
 
 
+def reorder_table(rows: Sequence[Row]) -> str:
+    """Return what choosing formats and reordering channels did, a line a network and target."""
+    header = (
+        "Network", "Target", "Row by row ms", "Formats chosen ms", "Reordered ms", "Gains",
+        "Predicted", "Layers", "Column loads", "Pass s",
+    )  # fmt: skip
+    return markdown(header, map(_reorder_cells, rows))
+
+
+def _reorder_cells(row: Row) -> list[str]:
+    times, moved = row["ms_median"], row["layers_reordered"]
+    predicted, loads = "", ""
+    if moved:
+        predicted = f"{row['predicted_us_before'] / row['predicted_us_after']:.2f}x"
+        loads = f"{row['union_columns_after'] / row['union_columns_before']:.2f}x"
+    return [
+        row["model"],
+        row["target"],
+        *(f"{times[control]:.3f}" for control in ("no-select", "no-reorder", "reordered")),
+        f"{row['gain']:.2f}x",
+        predicted,
+        str(moved),
+        loads,
+        f"{row['seconds']:.1f}",
+    ]
+
+
 def modelled_table(rows: Sequence[Row]) -> str:
     """Return modelled cycles for each useful vector multiply-add, cores as columns."""
     cores = [key for key in rows[0] if key.startswith("modelled")]

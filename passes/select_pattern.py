@@ -134,6 +134,9 @@ def _explain(
     reason = f"predicted {best_us:.1f} us; dense would take {dense_us:.1f} us ({speedup:.2f}x)"
     if runner_up:
         reason += f"; next best {runner_up}"
+    single = next((c for c in ranked if c.group == 1), None)
+    if single and 1 not in (best.group, rival.group if rival else 1) and speedup > 1:
+        reason += f"; {single.label}: {cost.microseconds(single.cycles, target.core):.1f} us"
     return {
         "format": best.label,
         "group": best.group,

@@ -84,6 +84,22 @@ ROWS = [
         **COMMON,
     },
     {
+        "what": "reorder",
+        "model": "toy_scattered",
+        "target": "host",
+        "ms_median": {"no-select": 3.5, "no-reorder": 3.25, "reordered": 2.5},
+        "gain": 1.31,
+        "choice": 1.08,
+        "layers_reordered": 4,
+        "union_columns_before": 200,
+        "union_columns_after": 90,
+        "predicted_us_before": 60.0,
+        "predicted_us_after": 40.0,
+        "seconds": 0.3,
+        "command": "python benchmarks/reorder.py",
+        **COMMON,
+    },
+    {
         "what": "arm64_cycles",
         "shape": "8-8@4",
         "density": 0.1,
@@ -100,7 +116,7 @@ def test_every_section_shows_its_command_and_figures():
     text, _ = performance.page(ROWS)
     for row in ROWS:
         assert f"    {row['command']}\n" in text
-    for figure in ("0.90x", "62%", "1.070", "0.71", "50%"):
+    for figure in ("0.90x", "62%", "1.070", "0.71", "50%", "1.31x", "1.50x", "0.45x"):
         assert figure in text
 
 
