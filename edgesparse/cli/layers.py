@@ -85,8 +85,9 @@ def summary_line(totals: Mapping[str, Any]) -> str:
             f" {totals['predicted_dense_us'] / 1e3:.3g} ms: {totals['predicted_speedup']:.2f}x"
         )
     if moved := totals["reordering"]:
+        layers = "1 layer" if moved["layers"] == 1 else f"{moved['layers']} layers"
         line += (
-            f"\nchannels of {moved['layers']} layers reordered: {moved['union_columns_before']} ->"
+            f"\nchannels of {layers} reordered: {moved['union_columns_before']} ->"
             f" {moved['union_columns_after']} column loads, predicted"
             f" {moved['predicted_us_before'] / 1e3:.3g} ->"
             f" {moved['predicted_us_after'] / 1e3:.3g} ms"

@@ -14,8 +14,9 @@ import onnx_ir as ir
 from edgesparse.geometry import operator_of
 from edgesparse.lower import activation, attention, linear, movement, pool, reduce, topi
 from edgesparse.lower.builder import PlanBuilder, shape_of
-from edgesparse.plan import Layer, Plan, verify_plan
+from edgesparse.plan import Layer, Plan
 from edgesparse.target import Target
+from edgesparse.verify import verify_plan
 
 Lowering = Callable[[PlanBuilder, ir.Node], None]
 

@@ -20,8 +20,9 @@ from edgesparse.bundle import Bundle, write_bundle
 from edgesparse.errors import UsageError
 from edgesparse.harness.devices import DEVICES, check_threads, open_session
 from edgesparse.models import zoo
-from edgesparse.plan import Plan, verify_plan
+from edgesparse.plan import Plan
 from edgesparse.target import ARM64, WASM, Target, resolve_target
+from edgesparse.verify import verify_plan
 
 NUMBERS = (1, 2, 3, 7)
 
@@ -89,9 +90,8 @@ def test_a_serial_plan_runs_on_any_number_of_threads(host_bundle: Bundle, thread
 def test_a_number_of_threads_nothing_has(host_bundle: Bundle, threads: int) -> None:
     with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
         host_bundle.run(toy_inputs(), threads=threads)
-    for device in DEVICES.values():
-        with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
-            check_threads(device, threads)
+    with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
+        check_threads(threads)
 
 
 def test_the_runners_pool(parallel_bundle: Bundle) -> None:
@@ -124,17 +124,16 @@ def test_arm64_under_emulation(tmp_path: Path, parallel_bundle: Bundle) -> None:
 
 
 @pytest.mark.isa("wasm")
-def test_wasm_computes_a_parallel_plan_on_one_thread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", NUMBERS)
+def test_wasm_in_node(tmp_path: Path, threads: int) -> None:
     bundle = write_parallel(WASM, tmp_path / "toy")
-    inputs = parallel_inputs()
-    with open_session(DEVICES["node"], bundle) as session:
-        found = session.run({"x": inputs["x"][None]})
-    assert_same({"y": found["y"][0]}, parallel_outputs(inputs))
-
-
-def test_wasm_says_why_it_has_one_thread(wasm_bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match="SharedArrayBuffer and cross-origin isolation"):
-        open_session(DEVICES["node"], wasm_bundle, 2)
+    samples = [parallel_inputs(seed) for seed in range(10)]
+    with open_session(DEVICES["node"], bundle, threads) as session:
+        found = session.run({"x": np.stack([sample["x"] for sample in samples])})["y"]
+        assert [len(row) for row in session.profile(2)] == [STEPS] * 2
+        assert all(sample > 0 for sample in session.bench(3, 2))
+    for row, sample in zip(found, samples, strict=True):
+        assert_same({"y": row}, parallel_outputs(sample))
 
 
 def test_threads_meet_between_shared_steps_only() -> None:

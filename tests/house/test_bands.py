@@ -20,9 +20,10 @@ from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.halo import Halo
 from edgesparse.lower import bands
 from edgesparse.lower.check_bands import verify_chains
-from edgesparse.plan import Buffer, Chain, Plan, allocate, verify_plan
+from edgesparse.plan import Buffer, Chain, Plan, allocate
 from edgesparse.target import Target, resolve_target
 from edgesparse.tiling import Window
+from edgesparse.verify import verify_plan
 
 HEIGHT, WIDTH = 240, 70
 BUDGET = 96 << 10

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesparse.plan import Arg, Buffer, Plan, Step, TensorSpec, align_up, allocate, verify_plan
+from edgesparse.plan import Arg, Buffer, Plan, Step, TensorSpec, align_up, allocate
+from edgesparse.verify import verify_plan
 
 lifetimes = st.lists(
     st.tuples(st.integers(1, 5000), st.integers(0, 12), st.integers(0, 6)), min_size=1, max_size=25
