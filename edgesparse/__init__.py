@@ -27,6 +27,7 @@ from edgesparse.errors import (
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
     from edgesparse.compiler import compile
+    from edgesparse.pruning import SparsifyResult, sparsify
     from edgesparse.tuning import TuneResult, tune
 
     __version__: str
@@ -41,18 +42,22 @@ __all__ = [
     "LatencyError",
     "ModelError",
     "OutputError",
+    "SparsifyResult",
     "TuneResult",
     "UnsupportedModelError",
     "UsageError",
     "__version__",
     "compile",
+    "sparsify",
     "tune",
 ]
 
 _LAZY = {
     "Bundle": "edgesparse.bundle",
+    "SparsifyResult": "edgesparse.pruning",
     "TuneResult": "edgesparse.tuning",
     "compile": "edgesparse.compiler",
+    "sparsify": "edgesparse.pruning",
     "tune": "edgesparse.tuning",
 }
 

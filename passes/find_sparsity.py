@@ -51,6 +51,8 @@ class FindSparsityPass(ir.passes.InPlacePass):
             weight = editing.float_constant(node.inputs[1])
             if weight is not None:
                 found = describe(weight != 0, node.attributes.get_int("group", 1) or 1)
+                # What training left is named once: reordering rows must not give it another name.
+                found[STRUCTURE] = node.metadata_props.get(STRUCTURE, found[STRUCTURE])
                 modified |= not found.items() <= node.metadata_props.items()
                 node.metadata_props.update(found)
         return editing.Result(model, modified)

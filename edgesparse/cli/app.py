@@ -9,6 +9,7 @@ import click
 # verb -> module, in the order of a day's work, which `--help` keeps.
 VERBS = {
     "inspect": "inspect",
+    "sparsify": "sparsify",
     "tune": "tune",
     "compile": "compile",
     "check": "check",

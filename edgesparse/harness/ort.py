@@ -154,7 +154,40 @@ def _wait_until_idle() -> None:
             return
 
 
-def _open(model: pathlib.Path, threads: int) -> Any:
+class PartialSession:
+    """A model given as bytes, of which a run computes only what is asked for."""
+
+    def __init__(self, model: bytes) -> None:
+        """Open the model.
+
+        Raises:
+            DeviceError: onnxruntime is not installed.
+            InvalidModelError: onnxruntime cannot load the model.
+        """
+        if reason := ort_available():
+            raise DeviceError(reason, hint="pip install onnxruntime")
+        import onnxruntime
+
+        self._session = _open(model, 1)
+        self._partly = onnxruntime.RunOptions()
+        self._partly.only_execute_path_to_fetches = True
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Return some of the model's outputs.
+
+        Raises:
+            InvalidModelError: onnxruntime cannot run the model.
+        """
+        try:
+            return [np.asarray(v) for v in self._session.run(outputs, dict(inputs), self._partly)]
+        # Its exceptions share no base class but Exception.
+        except Exception as error:
+            raise InvalidModelError(
+                f"onnxruntime cannot run the model: {_first_line(error)}"
+            ) from error
+
+
+def _open(model: pathlib.Path | bytes, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -162,12 +195,13 @@ def _open(model: pathlib.Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    source, name = (model, "the model") if isinstance(model, bytes) else (str(model), str(model))
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # Its exceptions share no base class but Exception.
     except Exception as error:
         raise InvalidModelError(
-            f"onnxruntime cannot load {model}: {_first_line(error)}",
+            f"onnxruntime cannot load {name}: {_first_line(error)}",
             hint="is this the ONNX file the bundle was compiled from?",
         ) from error
 

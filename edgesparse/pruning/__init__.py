@@ -1,0 +1,63 @@
+"""One-shot pruning of a trained ONNX model: fewer weights, the same graph, no retraining.
+
+    sparsify("model.onnx", data="calib.npz", output="sparse.onnx", latency="0.6x")
+
+ONNX file -> layers -> moments of what they read -> curves (error and predicted time over density)
+-> choices that meet the goal -> layers pruned in order -> the same file with other numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from edgesparse.pruning.goals import Goal, reach
+from edgesparse.pruning.network import Limits
+from edgesparse.pruning.pruner import Options, Progress, Pruner
+from edgesparse.pruning.result import SparsifyResult, describe
+from edgesparse.pruning.writing import write_masks, write_model
+
+__all__ = ["Limits", "Options", "Pruner", "SparsifyResult", "sparsify"]
+
+
+def sparsify(
+    model: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    sparsity: float | None = None,
+    latency: str | None = None,
+    max_drop: float | None = None,
+    options: Options | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> SparsifyResult:
+    """Prune a trained model without retraining; the result is the same graph with other weights.
+
+    Args:
+        model: ONNX file, dense or sparse.
+        data: npz with one array per input, samples in the place of the batch, and maybe `label`.
+        output: ONNX file to write.
+        sparsity: Zeros as a share of all weights that may be pruned.
+        latency: Predicted time: `0.6x` that of the model as given, or `2.5ms`.
+        max_drop: Accuracy that may be lost, in percentage points; needs labels.
+        options: How to prune.
+        masks: npz to write with a boolean array for every pruned weight, False where it is zero.
+        progress: Told the stage and the finished fraction.
+
+    Raises:
+        UsageError: Not exactly one goal, or an option or a file is wrong.
+        ModelError: The model cannot be read, compiled or run.
+        LatencyError: The latency cannot be reached.
+        AccuracyError: Even the least pruning loses more accuracy than allowed.
+        OutputError: A file cannot be written.
+        DeviceError: onnxruntime is not installed.
+    """
+    goal = Goal.of(sparsity=sparsity, latency=latency, max_drop=max_drop)
+    pruner = Pruner(model, data, options, progress)
+    pruned = reach(goal, pruner)
+    result = describe(pruner, pruned, str(output), None if masks is None else str(masks))
+    write_model(pruner.network, pruned.constants, pathlib.Path(output))
+    if masks is not None:
+        write_masks(pruner.network, pruned.constants, pathlib.Path(masks))
+    return result

@@ -1,0 +1,354 @@
+"""The user's ONNX graph as layers that can be pruned: where their weights and biases are.
+
+The model is edited as a ModelProto, so that everything but the numbers stays as the user wrote it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
+
+Array = npt.NDArray[np.float32]
+Double = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bias:
+    """A constant vector that can take up what pruning does to a layer's mean output.
+
+    Attributes:
+        name: Of the constant.
+        factor: What an addition of one to the layer's output adds to the constant.
+    """
+
+    name: str
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Layer:
+    """A Conv, Gemm or MatMul with a constant weight that nothing else uses, so it may change.
+
+    Attributes:
+        index: Of the node in the graph.
+        name: Of the node, for people.
+        node: The node, as onnx_ir sees it.
+        weight: Name of the constant.
+        input: Name of the activation.
+        shape: Of the weight, as in the file.
+        groups: Convolution groups.
+        rows: Output channels.
+        channels: Input channels of one group.
+        kernel: Extents of the window; () for a matrix product.
+        axis: Of the input channels in the activation.
+        bias: What keeps the mean, if anything does.
+        scale: (rows,) float64, what a BatchNormalization behind multiplies each row by.
+        dense_because: Why it is not pruned, only refitted to what the layers before it hand over;
+            "" where it may be pruned.
+    """
+
+    index: int
+    name: str
+    node: ir.Node
+    weight: str
+    input: str
+    shape: tuple[int, ...]
+    groups: int
+    rows: int
+    channels: int
+    kernel: tuple[int, ...]
+    axis: int
+    bias: Bias | None
+    scale: Double
+    dense_because: str = ""
+
+    @property
+    def taps(self) -> int:
+        """Elements of the window."""
+        return math.prod(self.kernel)
+
+    @property
+    def cols(self) -> int:
+        """Columns of one group's matrix."""
+        return self.channels * self.taps
+
+    @property
+    def size(self) -> int:
+        """Weights."""
+        return math.prod(self.shape)
+
+    def matrices(self, weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Return a weight, or its mask, as (groups, rows / groups, cols), columns tap-major."""
+        if not self.kernel:
+            matrix: npt.NDArray[np.generic] = weight if self._is_row_major else weight.T
+            return matrix[None]
+        rows = self.rows // self.groups
+        taps_last = weight.reshape(self.groups, rows, self.channels, self.taps)
+        joined: npt.NDArray[np.generic] = taps_last.swapaxes(2, 3).reshape(
+            self.groups, rows, self.cols
+        )
+        return joined
+
+    def weight_of(self, matrices: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Return matrices in the form of the weight in the file: the inverse of `matrices`."""
+        if not self.kernel:
+            return np.ascontiguousarray(matrices[0] if self._is_row_major else matrices[0].T)
+        rows = self.rows // self.groups
+        taps_first = matrices.reshape(self.groups, rows, self.taps, self.channels)
+        return np.ascontiguousarray(taps_first.swapaxes(2, 3)).reshape(self.shape)
+
+    @property
+    def _is_row_major(self) -> bool:
+        if self.node.op_type == "Gemm":
+            return bool(self.node.attributes.get_int("transB", 0))
+        return self.axis == -2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declined:
+    """A linear operator that stays as it is.
+
+    Attributes:
+        name: Of the node.
+        op: Its operator.
+        weight: Name of the constant.
+        shape: Of the weight.
+        reason: For people.
+    """
+
+    name: str
+    op: str
+    weight: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What is left dense whatever the trade-off says.
+
+    Attributes:
+        min_weights: Layers with fewer weights.
+        names: Layers of these names.
+    """
+
+    min_weights: int = 256
+    names: frozenset[str] = frozenset()
+
+
+class Network:
+    """A model with its constants, and its layers whose weights may change."""
+
+    def __init__(self, proto: onnx.ModelProto, limits: Limits | None = None) -> None:
+        self.proto = proto
+        self.constants = dict(_constants(proto.graph))
+        self._users = _users(proto.graph)
+        self._outputs = {output.name for output in proto.graph.output}
+        self.layers: list[Layer] = []
+        self.declined: list[Declined] = []
+        for index, node in enumerate(proto.graph.node):
+            if node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul"):
+                self._add(index, node, limits or Limits())
+
+    @property
+    def prunable(self) -> list[Layer]:
+        """The layers that may be pruned, without those that are only refitted."""
+        return [layer for layer in self.layers if not layer.dense_because]
+
+    def keep_dense(self, fits: Callable[[Layer], bool], reason: str) -> None:
+        """Only refit the layers that do not fit."""
+        self.layers = [
+            layer
+            if layer.dense_because or fits(layer)
+            else dataclasses.replace(layer, dense_because=f"{reason}; refitted")
+            for layer in self.layers
+        ]
+
+    def array(self, name: str) -> Array:
+        """Return a constant."""
+        array: Array = numpy_helper.to_array(self.constants[name]).astype(np.float32, copy=False)
+        return array
+
+    def with_constants(self, constants: Mapping[str, Array]) -> onnx.ModelProto:
+        """Return a copy of the model with other numbers in some constants."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        tensors = dict(_constants(proto.graph))
+        for name, array in constants.items():
+            tensor = tensors[name]
+            # What holds a tensor knows its name, but for a Constant's, which needs none.
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        return proto
+
+    def _add(self, index: int, node: onnx.NodeProto, limits: Limits) -> None:
+        name = node.name or node.output[0]
+        place = self._weight_place(node)
+        if place is None:
+            return
+        weight = node.input[place]
+        array = numpy_helper.to_array(self.constants[weight])
+        reason = self._why_not(node, weight, array)
+        if reason is None:
+            layer = self._layer(index, name, node, place, array)
+            reason = _why_left(layer, limits)
+            if reason is None:
+                because = _why_dense(layer, limits)
+                self.layers.append(dataclasses.replace(layer, dense_because=because))
+                return
+        self.declined.append(Declined(name, node.op_type, weight, array.shape, reason))
+
+    def _weight_place(self, node: onnx.NodeProto) -> int | None:
+        """Return which input is the constant weight; None where both are activations."""
+        for place in (1, 0) if node.op_type == "MatMul" else (1,):
+            if node.input[place] in self.constants:
+                return place
+        return None
+
+    def _why_not(
+        self, node: onnx.NodeProto, weight: str, array: npt.NDArray[np.generic]
+    ) -> str | None:
+        users = self._users[weight]
+        if len(users) > 1 or weight in self._outputs:
+            others = sorted({user.name or user.output[0] for user in users if user is not node})
+            return f"its weight {weight} is shared with {', '.join(others) or 'the outputs'}"
+        if array.dtype != np.float32:
+            return f"its weight is {array.dtype}, expected float32"
+        if node.op_type != "Conv" and array.ndim != 2:
+            return f"its weight has {array.ndim} dimensions, expected 2"
+        return None
+
+    def _layer(
+        self,
+        index: int,
+        name: str,
+        node: onnx.NodeProto,
+        place: int,
+        array: npt.NDArray[np.generic],
+    ) -> Layer:
+        seen = _attributes_only(node)
+        groups, kernel, axis = 1, (), -1
+        if node.op_type == "Conv":
+            groups = seen.attributes.get_int("group", 1) or 1
+            rows, channels, *kernel_list = array.shape
+            kernel, axis = tuple(kernel_list), 1
+        elif node.op_type == "Gemm":
+            is_rows = bool(seen.attributes.get_int("transB", 0))
+            rows, channels = array.shape if is_rows else array.shape[::-1]
+            axis = 0 if seen.attributes.get_int("transA", 0) else -1
+        elif place == 1:
+            channels, rows = array.shape
+        else:
+            (rows, channels), axis = array.shape, -2
+        return Layer(
+            index=index,
+            name=name,
+            node=seen,
+            weight=node.input[place],
+            input=node.input[1 - place],
+            shape=tuple(array.shape),
+            groups=groups,
+            rows=rows,
+            channels=channels,
+            kernel=kernel,
+            axis=axis,
+            bias=self._bias(node, seen, rows),
+            scale=self._scale(node, rows),
+        )
+
+    def _bias(self, node: onnx.NodeProto, seen: ir.Node, rows: int) -> Bias | None:
+        if node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
+            beta = seen.attributes.get_float("beta", 1.0) or 0.0
+            own = node.input[2]
+            return Bias(own, 1 / beta) if beta and self._is_vector(own, rows, 0) else None
+        follower = self._sole_user(node.output[0])
+        if follower is None:
+            return None
+        if follower.op_type == "BatchNormalization" and follower.input[0] == node.output[0]:
+            mean = follower.input[3]
+            return Bias(mean, -1.0) if self._is_vector(mean, rows, 0) else None
+        if follower.op_type == "Add":
+            other = next((name for name in follower.input if name != node.output[0]), "")
+            trailing = 0
+            if node.op_type == "Conv":
+                trailing = numpy_helper.to_array(self.constants[node.input[1]]).ndim - 2
+            return Bias(other, 1.0) if self._is_vector(other, rows, trailing) else None
+        return None
+
+    def _is_vector(self, name: str, rows: int, trailing: int) -> bool:
+        """Whether a constant has one element a row, and only one user."""
+        if name not in self.constants or len(self._users[name]) != 1 or name in self._outputs:
+            return False
+        array = numpy_helper.to_array(self.constants[name])
+        if array.dtype != np.float32 or array.size != rows or array.ndim <= trailing:
+            return False
+        return bool(array.shape[array.ndim - 1 - trailing] == rows)
+
+    def _scale(self, node: onnx.NodeProto, rows: int) -> Double:
+        follower = self._sole_user(node.output[0])
+        ones: Double = np.ones(rows)
+        if follower is None or follower.op_type != "BatchNormalization":
+            return ones
+        if not all(name in self.constants for name in follower.input[1:]):
+            return ones
+        epsilon = next((a.f for a in follower.attribute if a.name == "epsilon"), 1e-5)
+        gamma, variance = (self.array(follower.input[i]).astype(np.float64) for i in (1, 4))
+        scale: Double = np.abs(gamma) / np.sqrt(variance + epsilon)
+        return scale if scale.shape == (rows,) else ones
+
+    def _sole_user(self, value: str) -> onnx.NodeProto | None:
+        users = self._users[value]
+        return users[0] if len(users) == 1 and value not in self._outputs else None
+
+
+def _attributes_only(node: onnx.NodeProto) -> ir.Node:
+    """Return a node of the same attributes; its inputs are not looked up."""
+    bare = onnx.NodeProto()
+    bare.CopyFrom(node)
+    del bare.input[:]
+    return ir.serde.deserialize_node(bare)
+
+
+def _why_left(layer: Layer, limits: Limits) -> str | None:
+    if layer.name in limits.names:
+        return "left as it is, as asked"
+    if layer.node.op_type == "Gemm" and layer.axis == 0:
+        return "its input is transposed (transA)"
+    return None
+
+
+def _why_dense(layer: Layer, limits: Limits) -> str:
+    if layer.groups > 1 and layer.channels == 1:
+        return "depthwise: its kernel skips no zeros; refitted"
+    if layer.size < limits.min_weights:
+        return f"{layer.size} weights, fewer than {limits.min_weights}; refitted"
+    return ""
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain == "":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    yield node.output[0], attribute.t
+
+
+def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    users: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                for nested, found in _users(inner).items():
+                    users[nested].extend([node] * len(found))
+    return users

@@ -1,0 +1,49 @@
+"""The pruned model and its masks as files, each whole or not at all."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgesparse.errors import OutputError
+from edgesparse.harness.samples import write_npz
+from edgesparse.pruning.network import Array, Network
+
+
+def write_model(network: Network, constants: Mapping[str, Array], output: pathlib.Path) -> None:
+    """Write the network as it was read, with other constants.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    proto = network.with_constants(constants)
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(proto.SerializeToString(deterministic=True))
+        partial.replace(output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {output}: {error.strerror}", hint="choose another file with `--output`"
+        ) from error
+
+
+def write_masks(network: Network, constants: Mapping[str, Array], output: pathlib.Path) -> None:
+    """Write a boolean array for every pruned weight: False where it is zero.
+
+    To train on in torch, where names are those of the ONNX file:
+
+        masks = {name: torch.from_numpy(mask) for name, mask in numpy.load("masks.npz").items()}
+        for name, weight in model.named_parameters():
+            if name in masks:
+                with torch.no_grad():
+                    weight.mul_(masks[name])        # and again after every optimizer.step()
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    masks = {layer.weight: np.asarray(constants[layer.weight] != 0) for layer in network.prunable}
+    write_npz(output, masks)

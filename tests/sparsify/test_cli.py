@@ -1,0 +1,101 @@
+"""`edgesparse sparsify`: what it prints, and how it fails."""
+
+import re
+
+import numpy as np
+import pytest
+from prunable_nets import save
+
+from edgesparse.cli import main
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        code = main(["sparsify", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_the_table_and_the_totals(run, files, tmp_path):
+    code, out, err = run(
+        *(files[0], "--data", files[1], "--sparsity", "0.6", "--pattern", "rows4"),
+        *("--samples", "32", "--min-weights", "100", "-o", "s.onnx", "--emit-masks", "m.npz"),
+    )
+    assert code == 0
+    row = (
+        r"second +Conv +32x32x3x3 +0\.0% +-> +\d\d\.\d% +rows4 +\d+\.\d% +[\d.]+ us +-> +[\d.]+ us"
+    )
+    assert re.search(row, out)
+    assert re.search(r"deep .*depthwise: its kernel skips no zeros; refitted", out)
+    assert re.search(r"stem .*72 weights, fewer than 100; refitted", out)
+    assert re.search(r"s\.onnx: 0\.0 % -> 6\d\.\d % zeros; layers with weights predicted", out)
+    assert "calibrated on 32 samples; on 128 others the outputs differ by" in out
+    assert re.search(r"top1 accuracy on those: 100\.00 % -> [\d.]+ % \([+-][\d.]+ points\)", out)
+    assert "edgesparse compile s.onnx --target host -o s" in err
+    assert (tmp_path / "s.onnx").exists()
+    assert set(np.load(tmp_path / "m.npz").files) == {"first.w", "second.w", "head.w"}
+
+
+def test_json(run, files):
+    import json
+
+    code, out, _ = run(
+        *(files[0], "--data", files[1], "--latency", "0.8x", "--samples", "32", "--json"),
+        *("--min-weights", "100", "-o", "s.onnx", "--dense", "second"),
+    )
+    document = json.loads(out)
+    assert code == 0
+    assert document["us"] <= 0.8 * document["us_before"]
+    second = next(layer for layer in document["layers"] if layer["name"] == "second")
+    assert (second["zeros"], second["reason"]) == (None, "left as it is, as asked")
+    assert document["drop"] == document["judgement"]["before"] - document["judgement"]["after"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["-o", "s.onnx"], 2, "expected one goal", "--latency 0.6x"),
+        (["-o", "s.onnx", "--sparsity", "0.5", "--max-drop", "1"], 2, "expected one goal", ""),
+        (["--sparsity", "0.5"], 2, "missing option '-o'", ""),
+        (
+            ["-o", "s.onnx", "--sparsity", "0.5", "--pattern", "2:4"],
+            2,
+            "unknown pattern '2:4'",
+            "nm",
+        ),
+        (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
+    ],
+)
+def test_errors(run, files, tmp_path, arguments, code, message, hint):
+    found, out, err = run(files[0], "--data", files[1], *arguments)
+    assert (found, out) == (code, "")
+    error, _, rest = err.partition("\nhint: ")
+    assert error.startswith("error: ") and message in error
+    assert hint in rest
+    assert not (tmp_path / "s.onnx").exists()
+
+
+def test_data_that_does_not_fit(run, files, tmp_path):
+    np.savez(tmp_path / "other.npz", z=np.zeros((4, 1, 10, 10), np.float32))
+    arguments = (files[0], "--data", "other.npz", "--sparsity", "0.5", "-o", "s.onnx")
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "no array called 'x'" in err
+
+
+def test_a_model_that_is_none(run, files, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    code, _, err = run("bad.onnx", "--data", files[1], "--sparsity", "0.5", "-o", "s.onnx")
+    assert code == 3
+    assert "bad.onnx is not an ONNX model" in err
