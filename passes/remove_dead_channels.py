@@ -104,7 +104,7 @@ def _shrink_constants(channels: Channels, dead: Flags) -> None:
         take(port, np.nonzero(~gone)[0])
         if port.role == "rows":
             changed[port.node] = int(gone.sum())
-        elif port.role == "columns":
+        elif editing.is_linear(port.node):
             changed.setdefault(port.node, 0)
     for node, removed in changed.items():
         earlier = int(node.metadata_props.get(REMOVED_KEY, 0))
