@@ -90,9 +90,9 @@ def take_turns(
     return dict(zip(sessions, timings, strict=True))
 
 
-def open_bundle(bundle: Bundle) -> ProcessSession:
-    """Return a session of a bundle on the device that its target runs on here."""
-    return open_session(resolve_device(None, bundle), bundle)
+def open_bundle(bundle: Bundle, device: str | None = None) -> ProcessSession:
+    """Return a session of a bundle on a device, by default the one its target runs on here."""
+    return open_session(resolve_device(device, bundle), bundle)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
     python benchmarks/models.py --json results.jsonl     and one JSON line a measurement
     python benchmarks/models.py --sparsity 0 0.5 0.9 --targets host wasm wasm-relaxed
     python benchmarks/models.py --peers onnxruntime deepsparse mnn-sparse
+    python benchmarks/models.py --targets wasm-relaxed --device browser     in Chromium, not in node
 
 The bundle, our own dense bundle of the same network and all peers take turns in the harness's own
 loop, one thread each, pinned to one CPU. `ratio` is the median over pairs of samples of an engine's
@@ -41,6 +42,7 @@ import edgesparse
 from edgesparse.bundle import Bundle
 from edgesparse.errors import EdgeSparseError
 from edgesparse.harness.bench import Timing
+from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.profile import profile_layers
 from edgesparse.harness.results import shipped_bytes
@@ -61,11 +63,13 @@ class Field:
         sessions: The opened ones.
         versions: Their versions.
         missing: Peers that could not be had -> why.
+        device: Where WebAssembly runs, if not where it does by default.
     """
 
     sessions: dict[str, ProcessSession] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    device: str | None = None
 
 
 def main() -> None:
@@ -89,6 +93,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
     parser.add_argument("--targets", nargs="+", default=["host", "wasm-relaxed"])
     parser.add_argument(
+        "--device",
+        metavar="browser[:PATH]",
+        help="where WebAssembly runs, the peers' too; node by default",
+    )
+    parser.add_argument(
         "--peers",
         nargs="*",
         choices=sorted(PEERS),
@@ -104,12 +113,13 @@ def measure(
     """Yield a row for the bundle, for our own dense one, and for each peer."""
     say(f"{options.model}, {sparsity:.0%} zeros, {target}: building and compiling ...")
     model = build_model(folder, options.model, sparsity, options.pattern)
+    device = options.device if target.startswith("wasm") else None
     common = {
         "what": "models",
         "model": options.model,
         "sparsity": sparsity,
         "pattern": options.pattern,
-        "target": target,
+        "target": f"{target}-chromium" if browser_of(device) else target,
     }
     try:
         bundle = compile_model(model, target)
@@ -118,7 +128,7 @@ def measure(
         yield {**common, "peer": OURS, "missing": error.message}
         return
     wanted = peers_for(target) if options.peers is None else options.peers
-    field = Field()
+    field = Field(device=device)
     with closing(field.sessions):
         open_field(field, bundle, dense, model, [n for n in wanted if n in peers_for(target)])
         timings = take_turns(field.sessions, options.seconds)
@@ -150,9 +160,9 @@ def open_field(
     field: Field, bundle: Bundle, dense: Bundle, model: pathlib.Path, peers: list[str]
 ) -> None:
     """Open the bundle, our dense one and every peer that can be had."""
-    field.sessions[OURS] = open_bundle(bundle)
+    field.sessions[OURS] = open_bundle(bundle, field.device)
     if dense.path != bundle.path:
-        field.sessions[OURS_DENSE] = open_bundle(dense)
+        field.sessions[OURS_DENSE] = open_bundle(dense, field.device)
     field.versions.update(dict.fromkeys(field.sessions, edgesparse.__version__))
     for name in peers:
         enter_peer(field, name, bundle, model)
@@ -161,10 +171,17 @@ def open_field(
 def enter_peer(field: Field, name: str, bundle: Bundle, model: pathlib.Path) -> None:
     """Open a peer, or note why it is missing."""
     try:
-        opened = open_peer(name, model, bundle.manifest, model.parent)
+        browser = browser_of(field.device)
+        opened = open_peer(name, model, bundle.manifest, model.parent, browser)
         field.sessions[name], field.versions[name] = opened
     except EdgeSparseError as error:
         field.missing[name] = error.message
+
+
+def browser_of(device: str | None) -> str | None:
+    """Return the path of the browser that a device names, None where it names none."""
+    kind, _, path = (device or "").partition(":")
+    return (path or find_chromium()) if kind == "browser" else None
 
 
 def errors_of(field: Field, model: pathlib.Path, bundle: Bundle) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 native: manifest.json model.o libmodel.a libmodel.so runner weights.bin model.h
         include/{edgesparse.h,edgesparse_pool.h,edgesparse_pool.c}
-wasm:   manifest.json model.wasm weights.bin index.mjs index.d.ts package.json runner.mjs demo/
+wasm:   manifest.json model.wasm model.threads.wasm weights.bin package.json index.d.ts demo/
+        {index,bundle,shared,threads,worker}.mjs, the bench runner {runner,runner-*}.mjs
 
 The same input gives the same bytes: keys are sorted, and nothing holds a date or a path.
 """
@@ -181,7 +182,12 @@ def _static_files(plan: Plan, target: Target) -> dict[str, bytes]:
     }
 
 
+def _scripts() -> list[str]:
+    return [name for name in runtime.sources("web") if name.endswith(".mjs") and "/" not in name]
+
+
 def _package(plan: Plan) -> bytes:
+    modules = ("model.threads.wasm", "model.wasm")
     package = {
         "name": plan.name.lower().lstrip("_"),
         "version": "1.0.0",
@@ -192,11 +198,11 @@ def _package(plan: Plan) -> bytes:
         "exports": {
             ".": {"types": "./index.d.ts", "default": "./index.mjs"},
             "./manifest.json": "./manifest.json",
-            "./model.wasm": "./model.wasm",
+            **{f"./{name}": f"./{name}" for name in modules},
             "./weights.bin": "./weights.bin",
             "./package.json": "./package.json",
         },
-        "files": ["demo", "index.d.ts", "index.mjs", MANIFEST, "model.wasm", "runner.mjs", WEIGHTS],
+        "files": ["demo", "index.d.ts", MANIFEST, *modules, *_scripts(), WEIGHTS],
         "sideEffects": False,
     }
     return json_bytes(package)

@@ -5,6 +5,7 @@ native: model.o      the compiled model, without debug sections
         libmodel.so  all of that and memcpy and friends: needs no other library, 16 KiB pages
         runner       the bench runner with its pool of threads, a static executable
 wasm:   model.wasm   everything, no imports, exports its memory
+        model.threads.wasm   the same for threads: imports a shared memory, and how to wait
 
 Every tool runs in one temporary directory on relative names, so that no path gets into a file and
 equal input gives equal bytes.
@@ -49,6 +50,14 @@ _STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g0")
 _FREESTANDING = ("-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector")
 # Every engine with simd128 has bulk-memory: memcpy is one instruction.
 _WASM_FEATURES = ("-msimd128", "-mbulk-memory")
+# Only es_barrier uses atomics; what else is linked in is as good on a shared memory.
+_SHARED_MEMORY = (
+    "--import-memory",
+    "--shared-memory",
+    "--max-memory=4294967296",
+    "--no-check-features",
+    "--export=__stack_pointer",
+)
 _RUNTIME = ("default", "descriptor", "edgesparse", "libc", "sha256", "team")
 _RUNNER = ("pool", "runner", "runner_session")
 _PARALLEL = 2
@@ -150,19 +159,31 @@ def _shared_flags() -> list[str]:
 
 
 def _link_wasm(work: Path, target: Target) -> tuple[str, ...]:
-    _run_all(work, [_compile(target, stem, *_FREESTANDING, *_WASM_FEATURES) for stem in _RUNTIME])
+    flags = (*_FREESTANDING, *_WASM_FEATURES)
+    threaded = _compile(target, "team", *flags, "-matomics", output="team-threads.o")
+    _run_all(work, [*(_compile(target, stem, *flags) for stem in _RUNTIME), threaded])
+    objects = ["compiled.o", *(f"{stem}.o" for stem in _RUNTIME)]
+    shared = ["team-threads.o" if name == "team.o" else name for name in objects]
+    _run_all(
+        work,
+        [
+            ["wasm-ld", *_wasm_flags(), *objects, "-o", "model.wasm"],
+            ["wasm-ld", *_wasm_flags(), *_SHARED_MEMORY, *shared, "-o", "model.threads.wasm"],
+        ],
+    )
+    return ("model.wasm", "model.threads.wasm")
+
+
+def _wasm_flags() -> list[str]:
     exports = [f"--export={symbol}" for symbol in (*PUBLIC_SYMBOLS, "__heap_base")]
     layout = ["--stack-first", "-z", f"stack-size={WASM_STACK_BYTES}"]
-    objects = ["compiled.o", *(f"{stem}.o" for stem in _RUNTIME)]
     # A warning is a function whose two declarations differ; the linker makes calls to it trap.
-    flags = ["--no-entry", "--fatal-warnings", "--gc-sections", "--strip-debug", *layout, *exports]
-    _run_all(work, [["wasm-ld", *flags, *objects, "-o", "model.wasm"]])
-    return ("model.wasm",)
+    return ["--no-entry", "--fatal-warnings", "--gc-sections", "--strip-debug", *layout, *exports]
 
 
-def _compile(target: Target, stem: str, *flags: str) -> list[str]:
+def _compile(target: Target, stem: str, *flags: str, output: str = "") -> list[str]:
     triple = ["-target", _zig_triple(target)]
-    return ["cc", "-c", *triple, *_STRICT, *flags, f"{stem}.c", "-o", f"{stem}.o"]
+    return ["cc", "-c", *triple, *_STRICT, *flags, f"{stem}.c", "-o", output or f"{stem}.o"]
 
 
 def _zig_triple(target: Target) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from edgesparse.harness.browser import find_chromium
+
 # pytest-xdist uses every core already; set before anything loads a BLAS or an OpenMP runtime.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
@@ -56,7 +58,9 @@ def _why_missing(isa: str) -> str | None:
         return None if native or emulator else "qemu-aarch64 is not installed"
     if isa == "wasm":
         return None if shutil.which("node") else "node is not installed"
-    return f"isa({isa!r}): expected neon or wasm"
+    if isa == "browser":
+        return None if find_chromium() else "Chromium is not installed"
+    return f"isa({isa!r}): expected neon, wasm or browser"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

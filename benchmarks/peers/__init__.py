@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgesparse.harness.bench import choose_cpu
+from edgesparse.harness.browser import FILES, page_command
 from edgesparse.harness.devices import relaxed_simd_flags
 from edgesparse.harness.session import ProcessSession
 from peers.environment import module_of, node_modules, run_quietly, venv_python
@@ -89,7 +90,11 @@ def peers_for(target: str) -> list[str]:
 
 
 def open_peer(
-    name: str, model: pathlib.Path, manifest: Mapping[str, Any], folder: pathlib.Path
+    name: str,
+    model: pathlib.Path,
+    manifest: Mapping[str, Any],
+    folder: pathlib.Path,
+    browser: str | None = None,
 ) -> tuple[ProcessSession, str]:
     """Return a session of a peer with the model opened, and the engine's version.
 
@@ -98,12 +103,13 @@ def open_peer(
         model: The ONNX file.
         manifest: Of the bundle it stands beside: inputs, outputs, target.
         folder: For converted models.
+        browser: Path of the Chromium that JavaScript engines run in; in node by default.
 
     Raises:
         DeviceError: The engine cannot be installed, or cannot convert or open the model.
     """
     session = ProcessSession(
-        command_of(PEERS[name], model, manifest, folder),
+        command_of(PEERS[name], model, manifest, folder, browser),
         inputs=manifest["inputs"],
         outputs=manifest["outputs"],
         device=name,
@@ -112,29 +118,46 @@ def open_peer(
 
 
 def command_of(
-    peer: Peer, model: pathlib.Path, manifest: Mapping[str, Any], folder: pathlib.Path
+    peer: Peer,
+    model: pathlib.Path,
+    manifest: Mapping[str, Any],
+    folder: pathlib.Path,
+    browser: str | None = None,
 ) -> list[str]:
     """Return the command that serves a model with a peer, everything it needs in place."""
     if peer.needs_portable:
         model = write_portable(model, folder / f"{model.stem}.portable.onnx")
     if peer.converter:
         model = _converted(peer, model, folder)
-    shape = json.dumps({key: manifest[key] for key in ("inputs", "outputs")})
+    shapes = {key: manifest[key] for key in ("inputs", "outputs")}
+    if peer.on_wasm and browser:
+        return _page_command(peer, model, shapes, browser)
     if peer.on_wasm:
         flags = relaxed_simd_flags() if manifest["target"]["name"] == "wasm-relaxed" else ()
-        script, root = str(HERE / "web/serve.mjs"), str(node_modules())
-        return [
-            shutil.which("node") or "node",
-            *flags,
-            script,
-            peer.module,
-            root,
-            str(model),
-            shape,
-        ]
+        words = [peer.module, str(node_modules()), str(model), json.dumps(shapes)]
+        return [shutil.which("node") or "node", *flags, str(HERE / "web/serve.mjs"), *words]
     cpu = choose_cpu()
-    words = [peer.module, "-" if cpu is None else str(cpu), str(model), shape]
+    words = [peer.module, "-" if cpu is None else str(cpu), str(model), json.dumps(shapes)]
     return [python_of(peer.module), str(HERE / "serve.py"), *words]
+
+
+def _page_command(
+    peer: Peer, model: pathlib.Path, shapes: Mapping[str, Any], browser: str
+) -> list[str]:
+    """The engines need inline scripts and eval, and find each other by name."""
+    names = {"imports": {"@litertjs/wasm-utils": "/modules/@litertjs/wasm-utils/dist/index.js"}}
+    return page_command(
+        browser,
+        "/peer/page.mjs",
+        [peer.module, "/modules", f"/model/{model.name}", shapes, FILES],
+        {
+            "/model/": str(model.parent.resolve()),
+            "/modules/": str(node_modules()),
+            "/peer/": str(HERE / "web"),
+        },
+        policy="default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:",
+        head=f'<script type="importmap">{json.dumps(names)}</script>',
+    )
 
 
 def python_of(module: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgesparse.cli.options import (
-    DEVICE_NAMES,
+    DeviceChoice,
     choose_device,
     json_option,
     open_bundle,
@@ -27,8 +27,9 @@ _DEFAULT_MAX_REGRESSION = 0.05
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option(
     "--device",
-    type=click.Choice(DEVICE_NAMES),
-    help="Where to run; by default what fits the bundle's target. qemu is refused: it emulates.",
+    type=DeviceChoice(),
+    help="Where to run; by default what fits the bundle's target. browser:PATH names a Chromium;"
+    " qemu is refused: it emulates.",
 )
 @click.option(
     "--threads",
@@ -105,7 +106,7 @@ def command(
     opened = [(str(path), open_bundle(path)) for path in bundles]
     chosen = _one_device(device, opened)
     refuse_emulated(chosen)
-    check_threads(chosen, threads)
+    check_threads(threads)
     say(f"measuring on {chosen.name} ...")
     document = measure(
         opened,

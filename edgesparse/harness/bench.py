@@ -23,6 +23,7 @@ DEFAULT_SECONDS = 10.0
 
 # A sample must be this many times the timer's resolution, so that reading it costs under 2 %.
 _RESOLUTIONS_PER_SAMPLE = 50
+_RESOLUTIONS_PER_ESTIMATE = 5
 # Warm-up ends when the best of a round is within 2 % of the best so far, three rounds running.
 _STABLE_WITHIN = 0.02
 _STABLE_ROUNDS = 3
@@ -82,6 +83,7 @@ def bench_sessions(sessions: Sequence[Session], limits: Limits | None = None) ->
     limits = (limits or Limits()).filled()
     firsts = [session.bench(1)[0] for session in sessions]
     estimates, warmups = _warm_up(sessions, limits.warmup)
+    estimates = [_refined(s, estimate) for s, estimate in zip(sessions, estimates, strict=True)]
     timings = [
         Timing(first, warmup, _batch(session, estimate), [])
         for session, first, warmup, estimate in zip(
@@ -92,9 +94,21 @@ def bench_sessions(sessions: Sequence[Session], limits: Limits | None = None) ->
     return timings
 
 
+def _resolution_ms(session: Session) -> float:
+    resolution_ns: float = session.ready.get("timer_resolution_ns", 1)
+    return resolution_ns / 1e6
+
+
+def _refined(session: Session, estimate_ms: float) -> float:
+    """Return a better estimate of a time that the timer hardly resolves and may show as 0."""
+    if estimate_ms > _resolution_ms(session) * _RESOLUTIONS_PER_ESTIMATE:
+        return estimate_ms
+    return min(session.bench(3, _RESOLUTIONS_PER_SAMPLE))
+
+
 def _batch(session: Session, estimate_ms: float) -> int:
     """Return how many inferences make a sample that the timer can resolve."""
-    shortest_ms: float = session.ready.get("timer_resolution_ns", 1) * _RESOLUTIONS_PER_SAMPLE / 1e6
+    shortest_ms = _resolution_ms(session) * _RESOLUTIONS_PER_SAMPLE
     return max(1, math.ceil(shortest_ms / max(estimate_ms, 1e-6)))
 
 

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgesparse.errors import BundleError, DeviceError, UsageError
+from edgesparse.harness.browser import FILES, find_chromium, page_command
 from edgesparse.harness.session import ProcessSession
 from edgesparse.plan import MAX_THREADS
 
@@ -37,14 +38,12 @@ class Device(Protocol):
         name: As `--device` spells it.
         description: One line for `edgesparse devices`.
         emulated: Times measured here are no latencies.
-        one_thread: Why it computes on one thread only, or None where it can use several.
         hint: How to get it when it is not available.
     """
 
     name: str
     description: str
     emulated: bool
-    one_thread: str | None
     hint: str
 
     def available(self) -> str | None:
@@ -66,7 +65,6 @@ class HostDevice:
     name = "host"
     description = "this machine, natively"
     emulated = False
-    one_thread: str | None = None
     hint = "use Linux on x86-64 or aarch64"
 
     def available(self) -> str | None:
@@ -106,7 +104,6 @@ class QemuDevice:
     name = "qemu"
     description = "aarch64 emulated by qemu-user: proves correctness, does not time"
     emulated = True
-    one_thread: str | None = None
     hint = "apt-get install qemu-user"
 
     def available(self) -> str | None:
@@ -137,9 +134,6 @@ class NodeDevice:
     name = "node"
     description = "WebAssembly in node"
     emulated = False
-    one_thread: str | None = (
-        "threads in WebAssembly need SharedArrayBuffer and cross-origin isolation"
-    )
     hint = "apt-get install nodejs"
 
     def available(self) -> str | None:
@@ -155,22 +149,68 @@ class NodeDevice:
 
         Raises:
             DeviceError: The bundle needs relaxed SIMD and this node has none.
-            UsageError: More than one thread is asked for.
         """
-        check_threads(self, threads)
         flags: tuple[str, ...] = ()
         if "+relaxed-simd" in bundle.manifest["target"]["features"]:
             flags = relaxed_simd_flags()
         root = pathlib.Path(bundle.path).resolve()
-        return [_node() or "node", *flags, str(_existing(root / "runner.mjs")), str(root)]
+        runner = [str(_existing(root / "runner.mjs")), str(root)]
+        return [_node() or "node", *flags, *runner, *_thread_words(threads)]
 
     def describe(self) -> dict[str, Any]:
         """Return the CPU's name and node's version."""
         return {"cpu": cpu_name(), "node": node_version()}
 
 
-_ALL: tuple[Device, ...] = (HostDevice(), QemuDevice(), NodeDevice())
+class BrowserDevice:
+    """WebAssembly in a headless Chromium: the page is isolated and its policy forbids eval."""
+
+    name = "browser"
+    description = "WebAssembly in a headless Chromium; `browser:/path/to/chromium` says which"
+    emulated = False
+    hint = "apt-get install chromium, or name one: `--device browser:/path/to/chromium`"
+
+    def __init__(self, executable: str | None = None) -> None:
+        """Take this executable, or by default what is found."""
+        self._given = executable
+
+    def available(self) -> str | None:
+        """Return why the device cannot be used, or None when it can."""
+        if sys.platform == "win32":
+            return "Chromium is driven over POSIX pipes, and this is Windows"
+        if self._given is not None:
+            return None if shutil.which(self._given) else f"{self._given} is no executable"
+        return None if find_chromium() else "Chromium is not installed"
+
+    def accepts(self, architecture: str) -> bool:
+        """Whether the code is WebAssembly."""
+        return architecture == "wasm32"
+
+    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
+        """Return the command that drives the bundle's runner in a page."""
+        root = pathlib.Path(bundle.path).resolve()
+        _existing(root / "runner-page.mjs")
+        arguments = ["/bundle/", threads, FILES]
+        module = "/bundle/runner-page.mjs"
+        return page_command(self._executable(), module, arguments, {"/bundle/": str(root)})
+
+    def describe(self) -> dict[str, Any]:
+        """Return the CPU's name and the browser's version."""
+        version = _first_line([self._executable(), "--version"])
+        return {"cpu": cpu_name(), "browser": version}
+
+    def _executable(self) -> str:
+        return self._given or find_chromium() or "chromium"
+
+
+_ALL: tuple[Device, ...] = (HostDevice(), QemuDevice(), NodeDevice(), BrowserDevice())
 DEVICES: dict[str, Device] = {device.name: device for device in _ALL}
+
+
+def device_named(name: str) -> Device:
+    """Return the device that `--device` names, e.g. `node` or `browser:/path/to/chromium`."""
+    kind, _, executable = name.partition(":")
+    return BrowserDevice(executable) if executable and kind == "browser" else DEVICES[name]
 
 
 def resolve_device(name: str | None, bundle: Bundle) -> Device:
@@ -187,8 +227,8 @@ def resolve_device(name: str | None, bundle: Bundle) -> Device:
             f"{bundle.path}: no device here runs {architecture} code",
             hint="compile the model for this machine with `--target host`",
         )
-    device = fitting[0] if name is None else DEVICES[name]
-    if device not in fitting:
+    device = fitting[0] if name is None else device_named(name)
+    if not device.accepts(architecture):
         target = bundle.manifest["target"]["name"]
         names = " or ".join(f"`--device {d.name}`" for d in fitting)
         raise UsageError(
@@ -214,21 +254,16 @@ def refuse_emulated(device: Device) -> None:
         )
 
 
-def check_threads(device: Device, threads: int) -> None:
-    """Check that a device can compute on so many threads.
+def check_threads(threads: int) -> None:
+    """Check that a bundle can run on so many threads.
 
     Raises:
-        UsageError: It cannot, or nothing can.
+        UsageError: No bundle can.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(
             f"expected 1 to {MAX_THREADS} threads, found {threads}",
             hint="give no more threads than the machine has cores",
-        )
-    if threads > 1 and device.one_thread:
-        raise UsageError(
-            f"device {device.name} computes on one thread: {device.one_thread}",
-            hint="use `--threads 1`, or a bundle for a native target",
         )
 
 
@@ -236,11 +271,11 @@ def open_session(device: Device, bundle: Bundle, threads: int = 1) -> ProcessSes
     """Start the bundle's runner on a device.
 
     Raises:
-        UsageError: The device cannot compute on so many threads.
+        UsageError: Nothing computes on so many threads.
         DeviceError: The runner cannot be started or cannot open the bundle.
         BundleError: The bundle holds no runner.
     """
-    check_threads(device, threads)
+    check_threads(threads)
     return ProcessSession(
         device.command(bundle, threads),
         inputs=bundle.manifest["inputs"],
@@ -316,9 +351,12 @@ def _native_command(bundle: Bundle, threads: int) -> list[str]:
         raise BundleError(
             f"{runner} is not executable", hint=f"it lost its mode when copied: chmod +x {runner}"
         )
-    # Named only when it matters, so that a bundle from before there were threads runs on.
-    count = [] if threads == 1 else [str(threads)]
-    return [str(runner), str(_existing(root / "weights.bin")), *count]
+    return [str(runner), str(_existing(root / "weights.bin")), *_thread_words(threads)]
+
+
+def _thread_words(threads: int) -> list[str]:
+    """Named only when it matters, so that a bundle from before there were threads runs on."""
+    return [] if threads == 1 else [str(threads)]
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:

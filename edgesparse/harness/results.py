@@ -3,8 +3,9 @@
     {"schema": 1, "edgesparse": "0.1.0", "threads": 1,
      "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", "pinned_cpus", ...},
      "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "min_ms", "p90_ms",
-                  "first_ms", "runs", "warmup_runs", "batch", "open_ms", "arena_bytes",
-                  "shipped_bytes", "ratio", "over_first", "samples_ms", "layers", "baseline"}],
+                  "first_ms", "runs", "warmup_runs", "batch", "open_ms", "timer_resolution_ns",
+                  "arena_bytes", "shipped_bytes", "ratio", "over_first", "samples_ms", "layers",
+                  "baseline"}],
      "against": null or {"peer", "version", "model", "median_ms", "min_ms", "p90_ms", "first_ms",
                          "runs", "warmup_runs", "batch", "ratio", "samples_ms"}}
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-_SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", "index.mjs")
+_SCRIPTS = ("index.mjs", "bundle.mjs", "shared.mjs", "threads.mjs")
+_SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", *_SCRIPTS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def _result_entry(
         "model_sha256": manifest["model_sha256"],
         **_timing_entry(result.timing),
         "open_ms": result.ready.get("open_ms"),
+        "timer_resolution_ns": result.ready.get("timer_resolution_ns"),
         "arena_bytes": manifest["arena_bytes"],
         "shipped_bytes": shipped_bytes(result.bundle),
         "ratio": _ratio(peer, result) if peer else None,

@@ -28,6 +28,8 @@ Tensor = Mapping[str, Any]
 
 OPEN_TIMEOUT_SECONDS = 120.0
 COMMAND_TIMEOUT_SECONDS = 600.0
+_LEAVE_SECONDS = 2.0
+_END_SECONDS = 8.0
 _NS_PER_MS = 1e6
 
 
@@ -130,7 +132,9 @@ class ProcessSession:
             if "error" in self.ready:
                 raise DeviceError(
                     f"device {device}: the runner cannot open the bundle: {self.ready['error']}",
-                    hint="compile the bundle again, e.g. with `edgesparse compile`",
+                    hint=self.ready.get(
+                        "hint", "compile the bundle again, e.g. with `edgesparse compile`"
+                    ),
                 )
         except BaseException:
             self._stack.close()
@@ -169,7 +173,7 @@ class ProcessSession:
         try:
             line = self._lines.get(timeout=timeout_seconds)
         except queue.Empty:
-            self._process.kill()
+            self._end()
             raise DeviceError(
                 f"device {self._device}: the runner did not answer within {timeout_seconds:g} s"
                 f"{self._quote_stderr()}",
@@ -187,12 +191,21 @@ class ProcessSession:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            self._process.kill()
+            self._end()
             raise DeviceError(
                 f"device {self._device}: the runner printed {line.strip()[:120]!r},"
                 f" which is not its protocol{self._quote_stderr()}"
             )
         return answer
+
+    def _end(self) -> None:
+        """Stop a runner that does not leave; one that has a browser to end is given the time."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _quote_stderr(self) -> str:
         self._stderr.seek(0)
@@ -272,20 +285,20 @@ class ProcessSession:
 
         An engine's compiler threads stay free: what has them computes on one thread.
         """
-        main = self._process.pid
+        # A browser computes in another process than the one that was started.
+        main = int(self.ready.get("pid") or self._process.pid)
         pin_threads(_threads_of(main) if len(cpus) > 1 else [main], cpus)
 
     def _stop(self) -> None:
         process = self._process
         assert process.stdin is not None and process.stdout is not None
-        # Closing stdin asks the runner to leave; one that doesn't is killed.
+        # Closing stdin asks the runner to leave.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         try:
-            process.wait(timeout=2)
+            process.wait(timeout=_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._end()
         self._reader.join(timeout=2)
         process.stdout.close()
 

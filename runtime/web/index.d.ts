@@ -81,22 +81,34 @@ export interface Manifest {
 
 /** The contents of a bundle, for programs that load them by themselves. */
 export interface BundleContents {
-  readonly wasm: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
+  /** model.wasm, for one thread. */
+  readonly wasm?: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
+  /** model.threads.wasm, for several. */
+  readonly threadsWasm?: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
   readonly weights: ArrayBuffer | ArrayBufferView;
   readonly manifest: Manifest;
+}
+
+export interface LoadOptions {
+  /**
+   * How many threads share the work, 1 to 64; 1 by default. Several need shared memory: in a page, the
+   * headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp.
+   * Without it there is one warning on the console, and one thread.
+   */
+  readonly threads?: number;
 }
 
 /** What every failure of this module is. */
 export class ModelError extends Error {
   readonly name: "ModelError";
-  readonly code: "bundle" | "weights" | "simd" | "input" | "memory" | "closed" | "model";
+  readonly code: "bundle" | "weights" | "simd" | "input" | "memory" | "threads" | "closed" | "model";
   private constructor();
 }
 
 /** A loaded model, with its weights, its arena and its tensors in its own memory. */
 export class Session {
   /** Loads a bundle from its folder (by default the folder of this module) or from its contents. */
-  static load(source?: string | URL | BundleContents): Promise<Session>;
+  static load(source?: string | URL | BundleContents, options?: LoadOptions): Promise<Session>;
   private constructor();
 
   /** Name of the model. */
@@ -109,6 +121,11 @@ export class Session {
   /** Number of steps of one run. */
   readonly stepCount: number;
 
+  /** How many threads share the work. */
+  readonly threads: number;
+  /** What runs: the instructions, and `threads` where there are several. */
+  readonly backend: "simd128" | "relaxed-simd" | "simd128, threads" | "relaxed-simd, threads";
+
   /** Returns a zeroed typed array of the right type and length for every input. */
   createInputs(): Record<string, TensorData>;
   /** Runs the model once; rejects with a `ModelError` on wrong names, lengths or types, and after `close`. */
@@ -119,6 +136,6 @@ export class Session {
   runSteps(first?: number, last?: number): void;
   /** Returns a copy of every output. */
   getOutputs(): Record<string, TensorData>;
-  /** Frees the memory. */
+  /** Ends the workers and frees the memory. */
   close(): void;
 }

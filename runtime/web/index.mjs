@@ -6,61 +6,34 @@
  *     const { y } = await session.run({ x: new Float32Array(3 * 224 * 224) });
  */
 
-const SCHEMA = 1;
+import {
+  ARRAY_TYPES,
+  ModelError,
+  THREADS_WASM,
+  WEIGHTS_HEADER_BYTES,
+  byteCount,
+  checkManifest,
+  checkWeights,
+  elementCount,
+  hex,
+  readBundle,
+  requireFeatures,
+  toBytes,
+} from "./bundle.mjs";
+import { CONTROL_WORDS, STACK_BYTES, TEAM_BYTES } from "./shared.mjs";
+import { Team, sharedMemory, usableThreads } from "./threads.mjs";
+
+export { ModelError };
+
 const ALIGNMENT_BYTES = 64;
 const PAGE_BYTES = 65536;
-const MAGIC = "ESPARSE1";
-const HEADER_BYTES = 64;
-
-const ARRAY_TYPES = {
-  float32: Float32Array,
-  float64: Float64Array,
-  float16: Uint16Array,
-  bool: Uint8Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  int16: Int16Array,
-  uint16: Uint16Array,
-  int32: Int32Array,
-  uint32: Uint32Array,
-  int64: BigInt64Array,
-  uint64: BigUint64Array,
-};
-
-/**
- * Small modules that use a feature.
- * Source: GoogleChromeLabs/wasm-feature-detect, detectors `simd` and `relaxed-simd`.
- */
-const FEATURE_PROBES = {
-  "+simd128": [
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
-    253, 98, 11,
-  ],
-  "+relaxed-simd": [
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15,
-    65, 2, 253, 15, 253, 128, 2, 11,
-  ],
-};
-
-const FEATURE_HELP = {
-  "+simd128": "this engine has no WebAssembly SIMD: use a browser of 2023 or later, or node >= 18",
-  "+relaxed-simd":
-    "this engine has no WebAssembly relaxed SIMD: compile the model with `--target wasm`, or on node 20 " +
-    "pass `--experimental-wasm-relaxed-simd`",
-};
-
-/** Every failure; `code` is bundle, weights, simd, input, memory, closed or model. */
-export class ModelError extends Error {
-  constructor(code, message) {
-    super(message);
-    this.name = "ModelError";
-    this.code = code;
-  }
-}
 
 /** A loaded model, with its weights, its arena and its tensors in its own memory. */
 export class Session {
   #exports;
+  #memory;
+  #team = null;
+  #threads;
   #manifest;
   #stepCount;
   #pointers;
@@ -71,26 +44,64 @@ export class Session {
    * Loads a bundle.
    *
    * @param source URL or path of the bundle's folder (by default the folder of this module), or
-   *     `{wasm, weights, manifest}` with their contents.
+   *     `{wasm, weights, manifest}` with their contents and maybe `threadsWasm`.
+   * @param options `threads`: how many share the work, 1 by default; one, with a warning, where no
+   *     memory can be shared.
    */
-  static async load(source) {
-    const { wasm, weights, manifest } = await readBundle(source);
+  static async load(source, { threads = 1 } = {}) {
+    const count = usableThreads(threads, source);
+    const { wasm, weights, manifest } = await readBundle(source, count > 1);
     checkManifest(manifest);
     requireFeatures(manifest.target.features);
     const bytes = toBytes(weights, "weights");
     checkWeights(bytes, manifest);
-    const session = new Session(await instantiate(wasm), manifest, bytes);
-    await session.#verifyWeights(bytes);
+    const session = new Session(manifest, count);
+    await session.#open(wasm, bytes);
     return session;
   }
 
   /** Use `Session.load`. */
-  constructor(exports, manifest, weights) {
-    this.#exports = exports;
+  constructor(manifest, threads) {
     this.#manifest = manifest;
+    this.#threads = threads;
     this.#stepCount = manifest.layers.reduce((last, layer) => Math.max(last, layer.steps[1]), 0);
-    this.#pointers = layOut(exports, manifest, weights.byteLength);
+  }
+
+  async #open(wasm, weights) {
+    const name = this.#threads > 1 ? THREADS_WASM : "model.wasm";
+    const module = await loading(name, () => compileModule(wasm));
+    try {
+      await (this.#threads > 1 ? this.#openShared(module, weights) : this.#openAlone(module, weights));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  async #openAlone(module, weights) {
+    this.#exports = await loading("model.wasm", () => instantiate(module));
+    this.#memory = this.#exports.memory;
+    this.#pointers = layOut(this.#exports.__heap_base.value, this.#manifest, weights.byteLength);
+    growTo(this.#memory, this.#pointers.end);
     this.#fillMemory(weights);
+    await this.#verifyWeights(weights);
+  }
+
+  /** The size of a shared memory is fixed before there is an instance to ask where its data end. */
+  async #openShared(module, weights) {
+    const dataEnd = STACK_BYTES + (this.#manifest.files[THREADS_WASM]?.bytes ?? 0) + PAGE_BYTES;
+    const { end } = layOut(dataEnd, this.#manifest, weights.byteLength, this.#threads);
+    this.#memory = allocateShared(end);
+    this.#team = new Team(this.#memory);
+    this.#exports = await loading(THREADS_WASM, () => this.#team.instantiate(module, this.#memory));
+    const base = this.#exports.__heap_base.value;
+    this.#pointers = layOut(base, this.#manifest, weights.byteLength, this.#threads);
+    this.#fillMemory(weights);
+    await this.#verifyWeights(weights);
+    const { teamAt, controlAt, stacksAt } = this.#pointers;
+    this.#exports.es_team_init(teamAt, this.#threads);
+    const order = { module, memory: this.#memory, team: teamAt, model: this.#arguments };
+    await this.#team.start(order, this.#threads, controlAt, stacksAt);
   }
 
   /** Name of the model. */
@@ -121,6 +132,17 @@ export class Session {
   /** Number of steps of one run. */
   get stepCount() {
     return this.#stepCount;
+  }
+
+  /** How many threads share the work. */
+  get threads() {
+    return this.#threads;
+  }
+
+  /** What runs: `simd128` or `relaxed-simd`, and `threads` where there are several. */
+  get backend() {
+    const simd = this.#manifest.target.features.includes("+relaxed-simd") ? "relaxed-simd" : "simd128";
+    return this.#threads > 1 ? `${simd}, threads` : simd;
   }
 
   /** Returns a zeroed typed array of the right type and length for every input: name -> typed array. */
@@ -155,7 +177,10 @@ export class Session {
   /** Runs steps first <= step < last, all by default, on the inputs that were set. Synchronous. */
   runSteps(first = 0, last = this.#stepCount) {
     this.#requireOpen();
-    const status = this.#exports.es_run_steps(...this.#arguments, first, last);
+    const isWithin = first >= 0 && first <= last && last <= this.#stepCount;
+    const status = this.#team !== null && isWithin
+      ? this.#runTogether(first, last)
+      : this.#exports.es_run_steps(...this.#arguments, first, last);
     if (status !== 0) {
       throw new ModelError("model", `running the model: ${this.#statusText(status)}`);
     }
@@ -167,11 +192,25 @@ export class Session {
     return Object.fromEntries(this.outputs.map((spec, i) => [spec.name, this.#tensors.outputs[i].slice()]));
   }
 
-  /** Frees the memory; everything that runs afterwards is refused. */
+  /** Ends the workers and frees the memory; everything that runs afterwards is refused. */
   close() {
+    this.#team?.close();
+    this.#team = null;
+    this.#memory = null;
     this.#exports = null;
     this.#tensors = null;
     this.#arguments = null;
+  }
+
+  /** Runs this thread's share and returns when all are done. A session that lost a worker is closed. */
+  #runTogether(first, last) {
+    try {
+      this.#team.post(first, last);
+      return this.#exports.es_run_thread(...this.#arguments, this.#pointers.teamAt, 0, first, last);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   #requireOpen() {
@@ -181,7 +220,7 @@ export class Session {
   }
 
   #fillMemory(weights) {
-    const { memory } = this.#exports;
+    const memory = this.#memory;
     const { weightsAt, arenaAt, inputsAt, outputsAt, inputTableAt, outputTableAt } = this.#pointers;
     new Uint8Array(memory.buffer, weightsAt, weights.byteLength).set(weights);
     new Uint32Array(memory.buffer, inputTableAt, inputsAt.length).set(inputsAt);
@@ -195,7 +234,7 @@ export class Session {
 
   async #verifyWeights(weights) {
     const { es_default_model, es_check_weights, es_verify_weights } = this.#exports;
-    const digest = await sha256(weights.subarray(HEADER_BYTES));
+    const digest = await sha256(weights.subarray(WEIGHTS_HEADER_BYTES));
     const check = digest === null ? es_verify_weights : es_check_weights;
     const status = check(es_default_model(), this.#pointers.weightsAt, BigInt(weights.byteLength));
     if (status !== 0) {
@@ -207,14 +246,14 @@ export class Session {
   }
 
   #statusText(status) {
-    const bytes = new Uint8Array(this.#exports.memory.buffer, this.#exports.es_status_text(status));
+    const bytes = new Uint8Array(this.#memory.buffer, this.#exports.es_status_text(status));
     return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
   }
 }
 
-/** Gives everything an aligned address after the module's own data, and grows the memory to hold it. */
-function layOut(exports, manifest, weightsBytes) {
-  let top = exports.__heap_base.value;
+/** Gives everything an aligned address from `base` on. */
+function layOut(base, manifest, weightsBytes, threads = 1) {
+  let top = base;
   const reserve = (bytes) => {
     const at = Math.ceil(top / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     top = at + bytes;
@@ -228,132 +267,48 @@ function layOut(exports, manifest, weightsBytes) {
     weightsAt: reserve(weightsBytes),
     arenaAt: reserve(manifest.arena_bytes),
   };
-  const pages = Math.ceil((top - exports.memory.buffer.byteLength) / PAGE_BYTES);
+  if (threads > 1) {
+    pointers.teamAt = reserve(TEAM_BYTES);
+    pointers.controlAt = reserve(4 * CONTROL_WORDS);
+    pointers.stacksAt = reserve(STACK_BYTES * (threads - 1));
+  }
+  return { ...pointers, end: top };
+}
+
+function growTo(memory, bytes) {
   try {
-    exports.memory.grow(Math.max(0, pages));
+    memory.grow(Math.max(0, Math.ceil((bytes - memory.buffer.byteLength) / PAGE_BYTES)));
   } catch (error) {
-    throw new ModelError("memory", `the model needs ${top} bytes of memory: ${error.message}`);
+    throw new ModelError("memory", `the model needs ${bytes} bytes of memory: ${error.message}`);
   }
-  return pointers;
 }
 
-async function readBundle(source) {
-  if (source !== null && typeof source === "object" && !(source instanceof URL)) {
-    const missing = ["wasm", "weights", "manifest"].filter((key) => source[key] === undefined);
-    if (missing.length > 0) {
-      throw new ModelError("bundle", `expected {wasm, weights, manifest}, ${missing.join(", ")} missing`);
-    }
-    return source;
-  }
-  const [manifest, wasm, weights] = await Promise.all((await bundleUrls(source)).map(readUrl));
-  return { wasm, weights, manifest: parseManifest(manifest) };
-}
-
-/** URLs of manifest, module and weights. The literal ones are what bundlers look for. */
-async function bundleUrls(source) {
-  if (source === undefined) {
-    return [
-      new URL("./manifest.json", import.meta.url),
-      new URL("./model.wasm", import.meta.url),
-      new URL("./weights.bin", import.meta.url),
-    ];
-  }
-  const folder = await folderUrl(source);
-  if (!folder.pathname.endsWith("/")) {
-    folder.pathname += "/";
-  }
-  return ["manifest.json", "model.wasm", "weights.bin"].map((name) => new URL(name, folder));
-}
-
-async function folderUrl(source) {
-  if (isNode() && typeof source === "string" && !/^[a-z][a-z0-9+.-]+:/i.test(source)) {
-    const { pathToFileURL } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:url");
-    return pathToFileURL(source);
-  }
-  return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
-}
-
-function isNode() {
-  return Boolean(globalThis.process?.versions?.node);
-}
-
-async function readUrl(url) {
+function allocateShared(bytes) {
   try {
-    if (url.protocol === "file:" && isNode()) {
-      const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:fs/promises");
-      return new Uint8Array(await readFile(url));
-    }
-    const response = await fetch(url);
-    if (!response.ok) {
-      throw new Error(`HTTP status ${response.status}`);
-    }
-    return new Uint8Array(await response.arrayBuffer());
+    return sharedMemory(Math.ceil(bytes / PAGE_BYTES));
   } catch (error) {
-    throw new ModelError("bundle", `reading ${url}: ${error.message}`);
+    throw new ModelError("memory", `the model needs ${bytes} bytes of shared memory: ${error.message}`);
   }
 }
 
-function parseManifest(bytes) {
+async function compileModule(wasm) {
+  return wasm instanceof WebAssembly.Module ? wasm : WebAssembly.compile(toBytes(wasm, "wasm"));
+}
+
+async function instantiate(module) {
+  return (await WebAssembly.instantiate(module, {})).exports;
+}
+
+/** Returns the exports or the module that `load` gives, or says why a file is no model of ours. */
+async function loading(name, load) {
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throw new ModelError("bundle", `manifest.json is not JSON: ${error.message}`);
-  }
-}
-
-function checkManifest(manifest) {
-  if (manifest === null || typeof manifest !== "object" || !("edgesparse" in manifest)) {
-    throw new ModelError("bundle", "the manifest is not edgesparse's");
-  }
-  if (manifest.schema !== SCHEMA) {
-    throw new ModelError("bundle", `expected manifest schema ${SCHEMA}, found ${manifest.schema}`);
-  }
-  if (!manifest.target?.triple?.startsWith("wasm32")) {
-    throw new ModelError("bundle", `the bundle is compiled for ${manifest.target?.triple}, not for WebAssembly`);
-  }
-  for (const spec of [...manifest.inputs, ...manifest.outputs]) {
-    if (!(spec.dtype in ARRAY_TYPES)) {
-      throw new ModelError("bundle", `tensor ${spec.name} has unknown dtype ${spec.dtype}`);
-    }
-  }
-}
-
-function requireFeatures(features) {
-  for (const feature of features) {
-    const probe = FEATURE_PROBES[feature];
-    if (probe !== undefined && !WebAssembly.validate(new Uint8Array(probe))) {
-      throw new ModelError("simd", FEATURE_HELP[feature]);
-    }
-  }
-}
-
-function checkWeights(bytes, manifest) {
-  if (bytes.byteLength !== manifest.weights_bytes) {
-    const found = `expected ${manifest.weights_bytes} bytes, found ${bytes.byteLength}`;
-    throw new ModelError("weights", `opening the weights: ${found}`);
-  }
-  if (bytes.byteLength < HEADER_BYTES) {
-    throw new ModelError("weights", "opening the weights: they are shorter than their header");
-  }
-  const header = new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES);
-  if (String.fromCharCode(...bytes.subarray(0, MAGIC.length)) !== MAGIC || header.getUint32(8, true) !== 1) {
-    throw new ModelError("weights", "opening the weights: they are not an edgesparse weights file");
-  }
-  if (hex(bytes.subarray(24, 56)) !== manifest.weights_sha256) {
-    throw new ModelError("weights", "opening the weights: they belong to another model");
-  }
-}
-
-async function instantiate(wasm) {
-  try {
-    const module = wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(toBytes(wasm, "wasm"));
-    const { exports } = await WebAssembly.instantiate(module, {});
-    if (typeof exports.es_run_steps !== "function") {
+    const loaded = await load();
+    if (!(loaded instanceof WebAssembly.Module) && typeof loaded.es_run_steps !== "function") {
       throw new Error("it is not a model that edgesparse compiled");
     }
-    return exports;
+    return loaded;
   } catch (error) {
-    throw new ModelError("bundle", `loading model.wasm: ${error.message}`);
+    throw new ModelError("bundle", `loading ${name}: ${error.message}`);
   }
 }
 
@@ -373,26 +328,4 @@ function checkInput(spec, array) {
 async function sha256(bytes) {
   const subtle = globalThis.crypto?.subtle;
   return subtle ? hex(new Uint8Array(await subtle.digest("SHA-256", bytes))) : null;
-}
-
-function hex(bytes) {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function toBytes(source, what) {
-  if (ArrayBuffer.isView(source)) {
-    return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  }
-  if (source instanceof ArrayBuffer) {
-    return new Uint8Array(source);
-  }
-  throw new ModelError("bundle", `${what}: expected an ArrayBuffer or a view of one`);
-}
-
-function elementCount(spec) {
-  return spec.shape.reduce((product, extent) => product * extent, 1);
-}
-
-function byteCount(spec) {
-  return elementCount(spec) * ARRAY_TYPES[spec.dtype].BYTES_PER_ELEMENT;
 }

@@ -84,8 +84,10 @@ def test_two_archives_link_into_one_program(
     assert compile_and_run(tmp_path, program, *archives) == "toy second\n"
 
 
-def test_wasm_module_has_no_imports(wasm_bundle: Bundle) -> None:
-    module = (wasm_bundle.path / "model.wasm").read_bytes()
+IMPORTS, EXPORTED = 2, 7
+
+
+def wasm_sections(module: bytes) -> dict[int, bytes]:
     sections, at = {}, 8
     while at < len(module):
         kind, size, shift = module[at], 0, 0
@@ -97,9 +99,25 @@ def test_wasm_module_has_no_imports(wasm_bundle: Bundle) -> None:
                 break
         sections[kind] = module[at + 1 : at + 1 + size]
         at += 1 + size
-    assert 2 not in sections
+    return sections
+
+
+def test_wasm_module_has_no_imports(wasm_bundle: Bundle) -> None:
+    sections = wasm_sections((wasm_bundle.path / "model.wasm").read_bytes())
+    assert IMPORTS not in sections
     exported = [*link.PUBLIC_SYMBOLS, "memory", "__heap_base"]
-    assert all(name.encode() in sections[7] for name in exported)
+    assert all(name.encode() in sections[EXPORTED] for name in exported)
+
+
+def test_wasm_module_for_threads_imports_a_shared_memory(wasm_bundle: Bundle) -> None:
+    sections = wasm_sections((wasm_bundle.path / "model.threads.wasm").read_bytes())
+    count, imports = sections[IMPORTS][0], sections[IMPORTS][1:]
+    assert count == 2
+    shared_with_maximum = b"\x03env\x06memory\x02\x03"
+    assert imports.startswith(shared_with_maximum)
+    assert b"\x03env\x07es_wait\x00" in imports
+    exported = [*link.PUBLIC_SYMBOLS, "__stack_pointer", "__heap_base"]
+    assert all(name.encode() in sections[EXPORTED] for name in exported)
 
 
 @pytest.mark.parametrize("target", [ARM64, WASM], ids=lambda target: target.name)

@@ -144,3 +144,20 @@ def test_profile_gathers_steps_into_layers() -> None:
     assert (conv.share, relu.share) == (pytest.approx(0.375), pytest.approx(0.625))
     assert conv.useful_gflops == pytest.approx(2 * 3000 / 3e-6 / 1e9)
     assert relu.useful_gflops is None
+
+
+class CoarseSession(ScriptedSession):
+    """Times 12 us with a clock that shows 0 now and then, as a page's does."""
+
+    def bench(self, count: int, batch: int = 1) -> list[float]:
+        self.batches.add(batch)
+        self.ran += count * batch
+        return [0.0 if batch == 1 and i % 2 else 0.012 for i in range(count)]
+
+
+def test_a_time_that_the_clock_shows_as_0_is_measured_in_batches() -> None:
+    session = CoarseSession("A", [], resolution_ns=5000)
+    timing = bench_sessions([session], Limits(runs=5, warmup=10))[0]
+    assert timing.batch == 21
+    assert timing.samples_ms == [0.012] * 5
+    assert session.ran < 10_000

@@ -1,4 +1,5 @@
 import pathlib
+import sys
 
 import pytest
 from fake_bundle import write_fake_bundle
@@ -47,7 +48,7 @@ def test_the_hint_names_a_device_that_fits(tmp_path: pathlib.Path) -> None:
     bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
     with pytest.raises(UsageError) as caught:
         resolve_device("qemu", bundle)
-    assert caught.value.hint == "use `--device node`"
+    assert caught.value.hint == "use `--device node` or `--device browser`"
 
 
 def test_an_architecture_nothing_runs(tmp_path: pathlib.Path) -> None:
@@ -92,11 +93,28 @@ def test_a_bundle_on_two_threads(tmp_path: pathlib.Path) -> None:
     assert document["device"]["pinned_cpus"] == list(choose_cpus(2))
 
 
-def test_webassembly_computes_on_one_thread(tmp_path: pathlib.Path) -> None:
+def test_threads_are_the_node_runners_last_argument(tmp_path: pathlib.Path) -> None:
     bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
-    with pytest.raises(UsageError, match="need SharedArrayBuffer") as caught:
-        measure([("b", bundle)], DEVICES["node"], threads=2)
-    assert "--threads 1" in caught.value.hint
+    (tmp_path / "b" / "runner.mjs").touch()
+    command = DEVICES["node"].command(bundle)
+    assert DEVICES["node"].command(bundle, 2) == [*command, "2"]
+
+
+def test_a_browser_is_named_by_its_path(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
+    assert resolve_device(f"browser:{sys.executable}", bundle).name == "browser"
+    with pytest.raises(DeviceError, match="/nowhere/chromium is no executable") as caught:
+        resolve_device("browser:/nowhere/chromium", bundle)
+    assert "apt-get install chromium" in caught.value.hint
+
+
+def test_a_missing_browser_has_a_hint(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
+    with pytest.raises(DeviceError, match="Chromium is not installed"):
+        resolve_device("browser", bundle)
 
 
 def test_a_runner_that_lost_its_mode(tmp_path: pathlib.Path) -> None:

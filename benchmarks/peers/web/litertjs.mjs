@@ -1,28 +1,28 @@
-// LiteRT.js: TensorFlow Lite with XNNPACK in wasm, one thread. With the node flag for relaxed SIMD it
-// picks its relaxed build, without it the plain one, by its own detection.
-import fs from "node:fs";
-import path from "node:path";
-import vm from "node:vm";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
+// LiteRT.js: TensorFlow Lite with XNNPACK in wasm, one thread. It picks its build by what it finds: in
+// node that is relaxed SIMD with node's flag for it, in Chromium always.
 
 // It loads its module as a web worker would. In node: scripts are read from disk, bytes handed over.
-function pretendToBeAWorker(folder) {
+async function pretendToBeAWorker(folder) {
+  const fs = await import("node:fs");
+  const path = await import("node:path");
+  const vm = await import("node:vm");
+  const { createRequire } = await import("node:module");
+  const { pathToFileURL } = await import("node:url");
   const wasm = path.join(folder, "wasm") + path.sep;
   globalThis.self = globalThis;
   globalThis.require = createRequire(wasm);
   globalThis.__dirname = wasm;
   globalThis.__filename = path.join(wasm, "worker.js");
   globalThis.location ??= { href: pathToFileURL(wasm).href, pathname: wasm, origin: "null" };
-  const chosen = {};
+  const scripts = [];
   globalThis.importScripts = (address) => {
     const script = String(address);
-    chosen.variant = script.includes("compat") ? "simd128" : "relaxed";
+    scripts.push(script);
     globalThis.Module = { wasmBinary: fs.readFileSync(script.replace(/\.js$/, ".wasm")) };
     const text = fs.readFileSync(script, "utf8") + "\n;globalThis.ModuleFactory = ModuleFactory;";
     vm.runInThisContext(text, { filename: script });
   };
-  return chosen;
+  return scripts;
 }
 
 // [1, C, H, W] -> [1, H, W, C]
@@ -35,21 +35,16 @@ function channelsLast(array, [, channels, height, width]) {
   return moved;
 }
 
-export async function open(root, model, shapes) {
-  const folder = path.join(root, "@litertjs/core");
-  const chosen = pretendToBeAWorker(folder);
-  const { loadLiteRt, loadAndCompile, Tensor } = await import(
-    pathToFileURL(path.join(folder, "dist/index.js"))
-  );
-  await loadLiteRt(path.join(folder, "wasm") + "/");
-  const compiled = await loadAndCompile(new Uint8Array(fs.readFileSync(model)), {
-    accelerator: "wasm",
-    cpuOptions: { numThreads: 1 },
-  });
+// `scripts` are the addresses that it loaded; the compat build is the one without relaxed SIMD.
+async function open(module, folder, version, scripts, model, shapes) {
+  const { loadLiteRt, loadAndCompile, Tensor } = await import(module);
+  await loadLiteRt(`${folder}/wasm/`);
+  const options = { accelerator: "wasm", cpuOptions: { numThreads: 1 } };
+  const compiled = await loadAndCompile(new Uint8Array(model), options);
   const [{ shape }] = shapes.inputs;
-  const release = JSON.parse(fs.readFileSync(path.join(folder, "package.json"), "utf8")).version;
+  const variant = scripts().some((script) => script.includes("compat")) ? "simd128" : "relaxed";
   return {
-    version: `${release} (${chosen.variant})`,
+    version: `${version} (${variant})`,
     prepare: ([array]) =>
       new Tensor(channelsLast(array, shape), [shape[0], shape[2], shape[3], shape[1]]),
     run: async (input) => {
@@ -59,4 +54,21 @@ export async function open(root, model, shapes) {
       return [values];
     },
   };
+}
+
+export async function openInNode(root, model, shapes) {
+  const fs = await import("node:fs");
+  const { pathToFileURL } = await import("node:url");
+  const folder = `${root}/@litertjs/core`;
+  const scripts = await pretendToBeAWorker(folder);
+  const { version } = JSON.parse(fs.readFileSync(`${folder}/package.json`, "utf8"));
+  const module = pathToFileURL(`${folder}/dist/index.js`);
+  return open(module, folder, version, () => scripts, model, shapes);
+}
+
+export async function openInPage(root, model, shapes) {
+  const folder = new URL(`${root}/@litertjs/core`, location.href).href;
+  const { version } = await (await fetch(`${folder}/package.json`)).json();
+  const scripts = () => performance.getEntriesByType("resource").map(({ name }) => name);
+  return open(`${folder}/dist/index.js`, folder, version, scripts, model, shapes);
 }

@@ -1,21 +1,15 @@
 // onnxruntime-web: wasm, SIMD, one thread.
-import fs from "node:fs";
-import path from "node:path";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
 
-export async function open(root, model, shapes) {
-  const folder = path.join(root, "onnxruntime-web");
-  const ort = createRequire(path.join(root, "package.json"))("onnxruntime-web/wasm");
+async function open(ort, wasmPaths, version, model, shapes) {
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.proxy = false;
-  ort.env.wasm.wasmPaths = pathToFileURL(path.join(folder, "dist")).href + "/";
-  const session = await ort.InferenceSession.create(fs.readFileSync(model), {
+  ort.env.wasm.wasmPaths = wasmPaths;
+  const session = await ort.InferenceSession.create(model, {
     executionProviders: ["wasm"],
     graphOptimizationLevel: "all",
   });
   return {
-    version: JSON.parse(fs.readFileSync(path.join(folder, "package.json"), "utf8")).version,
+    version,
     prepare: (arrays) =>
       Object.fromEntries(
         shapes.inputs.map(({ name, shape }, i) => [name, new ort.Tensor("float32", arrays[i], shape)]),
@@ -25,4 +19,20 @@ export async function open(root, model, shapes) {
       return shapes.outputs.map(({ name }) => outputs[name].data);
     },
   };
+}
+
+export async function openInNode(root, model, shapes) {
+  const { createRequire } = await import("node:module");
+  const { pathToFileURL } = await import("node:url");
+  const require = createRequire(`${root}/package.json`);
+  const dist = pathToFileURL(`${root}/onnxruntime-web/dist`).href + "/";
+  const { version } = require(`${root}/onnxruntime-web/package.json`);
+  return open(require("onnxruntime-web/wasm"), dist, version, model, shapes);
+}
+
+export async function openInPage(root, model, shapes) {
+  const folder = new URL(`${root}/onnxruntime-web/`, location.href).href;
+  const ort = await import(`${folder}dist/ort.wasm.min.mjs`);
+  const { version } = await (await fetch(`${folder}package.json`)).json();
+  return open(ort, `${folder}dist/`, version, model, shapes);
 }

@@ -1,0 +1,159 @@
+/** Threads of a session: workers on one shared memory, started once, which do their share of every run. */
+import { ModelError, isNode } from "./bundle.mjs";
+import {
+  BROKEN,
+  CONTROL_WORDS,
+  FIRST,
+  LAST,
+  MAX_THREADS,
+  POSTED,
+  STACK_BYTES,
+  instantiateShared,
+} from "./shared.mjs";
+
+const SLICE_MS = 50;
+/** A run in which nothing happens for so long has lost a worker. */
+const STALL_MS = 20_000;
+
+let hasWarned = false;
+
+/** Returns how many threads to use: what was asked for, or 1 with a warning where there are none. */
+export function usableThreads(threads, source) {
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new ModelError("input", `threads: expected 1 to ${MAX_THREADS}, found ${threads}`);
+  }
+  const reason = threads > 1 ? whyOne(source) : null;
+  if (reason === null) {
+    return threads;
+  }
+  if (!hasWarned) {
+    hasWarned = true;
+    console.warn(`edgesparse: one thread instead of ${threads}: ${reason}`);
+  }
+  return 1;
+}
+
+function whyOne(source) {
+  if (globalThis.crossOriginIsolated === false) {
+    return "the page is not cross-origin isolated, so it has no shared memory; serve it with the headers " +
+      "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
+  }
+  if (typeof SharedArrayBuffer === "undefined") {
+    return "this engine has no SharedArrayBuffer";
+  }
+  if (typeof Worker === "undefined" && !isNode()) {
+    return "this engine has no workers here";
+  }
+  const isContents = source !== null && typeof source === "object" && !(source instanceof URL);
+  return isContents && source.threadsWasm === undefined ? "threadsWasm was not given" : null;
+}
+
+/** A memory of exactly so many pages that threads can share. */
+export function sharedMemory(pages) {
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}
+
+async function startWorker() {
+  if (isNode()) {
+    const { Worker: NodeWorker } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads");
+    // By default it inherits flags like --input-type, which it refuses.
+    const worker = new NodeWorker(new URL("./worker.mjs", import.meta.url), { execArgv: [] });
+    return { worker, listen: (event, listener) => worker.on(event, listener) };
+  }
+  const worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
+  return { worker, listen: (event, listener) => worker.addEventListener(event, listener) };
+}
+
+function canSleepHere() {
+  try {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 0);
+    return true;
+  } catch {
+    return false; // the main thread of a page
+  }
+}
+
+/** The main thread and its workers. */
+export class Team {
+  #control;
+  #words;
+  #workers = [];
+  #sleeps = canSleepHere();
+
+  constructor(memory) {
+    this.#words = new Int32Array(memory.buffer);
+  }
+
+  /** Returns the exports of the main thread's instance. */
+  async instantiate(module, memory) {
+    return instantiateShared(module, memory, (address, value) => this.#wait(address >>> 2, value));
+  }
+
+  /**
+   * Starts the workers and returns when all wait for work.
+   *
+   * @param order What every worker is told: module, memory, team, model.
+   * @param controlAt Address of the control block.
+   * @param stacksAt Address of the workers' stacks.
+   */
+  async start(order, threads, controlAt, stacksAt) {
+    this.#control = new Int32Array(order.memory.buffer, controlAt, CONTROL_WORDS);
+    const ready = Array.from({ length: threads - 1 }, (_, i) => {
+      const place = { controlAt, wordCount: CONTROL_WORDS, stackTop: stacksAt + (i + 1) * STACK_BYTES };
+      return this.#startOne({ ...order, ...place, thread: i + 1 });
+    });
+    try {
+      await Promise.all(ready);
+    } catch (error) {
+      this.close();
+      const why = error.message ?? "its script cannot be loaded; does the page's policy allow worker-src 'self'?";
+      throw new ModelError("threads", `starting a worker: ${why}`);
+    }
+  }
+
+  async #startOne(order) {
+    const { worker, listen } = await startWorker();
+    this.#workers.push(worker);
+    const fail = () => Atomics.store(this.#control, BROKEN, 1);
+    await new Promise((resolve, reject) => {
+      listen("message", resolve);
+      listen("error", (event) => (fail(), reject(event.error ?? event)));
+      listen("exit", (status) => (fail(), reject(new Error(`it ended with status ${status}`))));
+      worker.postMessage(order);
+    });
+    worker.unref?.(); // a program in node that forgets to close the session still ends
+  }
+
+  /** Has the workers do their shares of steps first <= step < last; the caller then does its own. */
+  post(first, last) {
+    if (Atomics.load(this.#control, BROKEN) !== 0) {
+      throw new ModelError("threads", "running the model: a worker has failed");
+    }
+    this.#control[FIRST] = first;
+    this.#control[LAST] = last;
+    Atomics.add(this.#control, POSTED, 1);
+    Atomics.notify(this.#control, POSTED);
+  }
+
+  /** Ends the workers. */
+  close() {
+    this.#workers.forEach((worker) => worker.terminate());
+    this.#workers = [];
+  }
+
+  /** Waits until a word is no longer `value`; asleep where that is allowed. */
+  #wait(index, value) {
+    let [left, before] = [STALL_MS, performance.now()];
+    while (Atomics.load(this.#words, index) === value) {
+      if (this.#sleeps) {
+        Atomics.wait(this.#words, index, value, SLICE_MS);
+      }
+      const now = performance.now();
+      left -= Math.min(now - before, SLICE_MS); // a laptop that was asleep has lost nobody
+      before = now;
+      if (left < 0 || Atomics.load(this.#control, BROKEN) !== 0) {
+        throw new ModelError("threads", "running the model: a worker has failed or does not answer");
+      }
+    }
+  }
+}
