@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from edgesparse.errors import DeviceError
 from edgesparse.harness.browser import find_chromium
+from edgesparse.harness.chromium import Chromium
 
 # pytest-xdist uses every core already; set before anything loads a BLAS or an OpenMP runtime.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
@@ -51,6 +55,23 @@ def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@functools.cache
+def _why_no_chromium() -> str | None:
+    """Return why tests in a browser cannot run; some containers have a Chromium that cannot start."""
+    executable = find_chromium()
+    if not executable:
+        return "Chromium is not installed"
+    try:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            Chromium(executable, pathlib.Path(folder) / "profile") as chromium,
+        ):
+            chromium.open_page("about:blank")
+    except DeviceError as error:
+        return f"Chromium does not start here: {error}"
+    return None
+
+
 def _why_missing(isa: str) -> str | None:
     if isa == "neon":
         emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
@@ -59,7 +80,7 @@ def _why_missing(isa: str) -> str | None:
     if isa == "wasm":
         return None if shutil.which("node") else "node is not installed"
     if isa == "browser":
-        return None if find_chromium() else "Chromium is not installed"
+        return _why_no_chromium()
     return f"isa({isa!r}): expected neon, wasm or browser"
 
 
