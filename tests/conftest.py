@@ -57,7 +57,7 @@ def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @functools.cache
 def _why_no_chromium() -> str | None:
-    """Return why tests in a browser cannot run; some containers have a Chromium that cannot start."""
+    """Return why nothing runs in a browser; some containers have one that cannot start."""
     executable = find_chromium()
     if not executable:
         return "Chromium is not installed"
