@@ -1,43 +1,13 @@
 """Channels over the whole graph: any permutation of any class leaves what is computed unchanged."""
 
-import tempfile
-from pathlib import Path
-
 import graphs
-import numpy as np
-import onnx
-import onnx_ir as ir
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from permutations import permute_all, prepared
 from random_networks import networks
 
-from edgesparse import compiler
 from edgesparse.channels import analyse
-from edgesparse.passes.permuting import permute
-from edgesparse.target import resolve_target
-
-
-def prepared(proto: onnx.ModelProto) -> ir.Model:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(proto, path)
-        return compiler.prepare(path, resolve_target("host"), reorder=False)
-
-
-def permute_all(model: ir.Model, seed: int = 0) -> int:
-    """Permute every class at random and compare; return how many channels could move."""
-    inputs = oracle.random_inputs(model)
-    before = oracle.run_ir(model, inputs)
-    rng = np.random.default_rng(seed)
-    classes = analyse(model.graph).classes
-    permute({one: rng.permutation(one.size) for one in classes})
-    after = oracle.run_ir(model, inputs)
-    for name, expected in before.items():
-        scale = float(np.abs(expected).max()) + 1e-6
-        np.testing.assert_allclose(after[name], expected, rtol=0, atol=1e-5 * scale)
-    return sum(one.size for one in classes)
 
 
 @pytest.mark.parametrize("name", graphs.GRAPHS)

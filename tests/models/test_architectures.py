@@ -8,6 +8,7 @@ import onnx
 import oracle
 import pass_spec
 import pytest
+from permutations import permute_all, prepared
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'edgesparse[models]'")
 pytest.importorskip("onnxruntime")
@@ -96,6 +97,12 @@ def test_passes_keep_the_outputs_and_settle(twin):
     (found,) = oracle.run_ir(model, inputs).values()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     assert [stage.name for stage in passes.PIPELINE if stage.build(WASM)(model).modified] == []
+
+
+def test_any_permutation_of_its_channels_computes_the_same(twin):
+    name, path, _ = twin
+    # Fifty layers deep, rounding alone makes 1e-5.
+    assert permute_all(prepared(onnx.load(path)), tolerance=5e-5) > 0, name
 
 
 def check_compiled(path) -> None:
