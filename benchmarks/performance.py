@@ -84,8 +84,8 @@ Written by `make bench` from its own results; edgesparse {versions} on {cpus}. O
 to one CPU, batch 1, float32, random weights. In each run all engines take turns, so that a machine
 that slows down for a while slows all of them; ratios are medians over pairs of samples taken side
 by side. Choices are the cost model's: nothing here was tuned on the machine. WebAssembly runs in
-node; browsers and arm64 devices are not timed here. Above each table stands the command that made
-it."""
+node, or in headless Chromium where the target says so; arm64 devices are not timed here. Above each
+table stands the command that made it."""
 
 
 def models_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
