@@ -46,7 +46,7 @@ def test_importing_the_package_is_cheap() -> None:
 def test_help_is_fast() -> None:
     """0.3 s are promised; the best of a few tries leaves out what else the machine does."""
     times = []
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "edgesparse", "--help"], capture_output=True, check=True
