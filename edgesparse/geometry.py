@@ -126,6 +126,13 @@ def constant_of(node: ir.Node, index: int) -> npt.NDArray[Any]:
     return value.const_value.numpy()
 
 
+def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """Return the data of an initializer; None for everything else."""
+    if value is None or not value.is_initializer() or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
 def static_shape(value: ir.Value | None) -> tuple[int, ...]:
     """Return the static shape of a value; the front end made sure there is one."""
     if value is None or value.shape is None:
@@ -169,6 +176,23 @@ def _linear_operator(node: ir.Node, lanes: int) -> Operator:
     window = Window(1, out_layout.pixels, (1, 1))
     kind: Kind = "gemv" if out_layout.pixels == 1 else "spmm"
     return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1)
+
+
+def reduced_axes(node: ir.Node, rank: int) -> tuple[int, ...] | None:
+    """Return the axes a reduction runs over, ascending; None where they are computed.
+
+    An attribute in older operator sets, an input in newer ones; without any, all axes or, where the
+    node says so, none.
+    """
+    given: Sequence[int] = node.attributes.get_ints("axes", ()) or ()
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        array = constant(node.inputs[1])
+        if array is None:
+            return None
+        given = array.reshape(-1).tolist()
+    if not given:
+        return () if node.attributes.get_int("noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted({axis % rank for axis in given}))
 
 
 def pads_of(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.frontend import DECLINED_PREFIX
+from edgesparse.geometry import constant as constant
 
 DOMAIN = "edgesparse"
 FUSED = "edgesparse.fused"
@@ -56,13 +57,6 @@ def taken(node: ir.Node, index: int) -> ir.Value:
     if value is None:
         raise ValueError(f"{node.op_type} {node.name} lacks input {index}")
     return value
-
-
-def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """Return the data of an initializer; None for everything else."""
-    if value is None or not value.is_initializer() or value.const_value is None:
-        return None
-    return value.const_value.numpy()
 
 
 def float_constant(value: ir.Value | None) -> Array | None:

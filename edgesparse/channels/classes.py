@@ -18,11 +18,13 @@ import onnx_ir as ir
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from edgesparse.channels.labels import mix
+from edgesparse.channels.labels import Kinds, mix
 from edgesparse.channels.rules import follow
 from edgesparse.channels.trace import Port, Trace
 
 Order = npt.NDArray[np.int64]
+# Of one port: the channel at each position, and its fingerprint there.
+Occurrences = tuple[Order, Kinds]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -59,12 +61,6 @@ class ChannelClass:
         """Return the members of one role."""
         return [member for member in self.members if member.port.role == role]
 
-    @property
-    def name(self) -> str:
-        """For people: the operators that produce the channels."""
-        names = [str(member.port.node.name) for member in self.of_role("rows")]
-        return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Channels:
@@ -85,7 +81,11 @@ class Channels:
     @property
     def count(self) -> int:
         """Number of channels."""
-        return int(self.channel_of.max(initial=-1)) + 1
+        return _count(self.channel_of)
+
+
+def _count(channel_of: Order) -> int:
+    return int(channel_of.max(initial=-1)) + 1
 
 
 def analyse(graph: ir.Graph) -> Channels:
@@ -96,8 +96,9 @@ def analyse(graph: ir.Graph) -> Channels:
     for output in graph.outputs:
         trace.pin(trace.of(output), "they are an output of the model")
     channel_of = _resolve_ties(trace)
-    movable, pinned = _movable(trace, channel_of)
-    classes = _classes(trace, channel_of, movable)
+    occurrences = _occurrences(trace, channel_of)
+    movable, pinned = _movable(trace, channel_of, occurrences)
+    classes = _classes(trace, occurrences, movable)
     return Channels(classes, trace, channel_of, _why_fixed(trace, channel_of, movable, pinned))
 
 
@@ -111,7 +112,7 @@ def _resolve_ties(trace: Trace) -> Order:
     return labels.astype(np.int64)
 
 
-def _occurrences(trace: Trace, channel_of: Order) -> list[tuple[Order, npt.NDArray[np.uint64]]]:
+def _occurrences(trace: Trace, channel_of: Order) -> list[Occurrences]:
     """Return for every port the channel at each position, and its fingerprint there."""
     return [
         (channel_of[port.atoms], mix(port.kinds, number + 1))
@@ -119,10 +120,11 @@ def _occurrences(trace: Trace, channel_of: Order) -> list[tuple[Order, npt.NDArr
     ]
 
 
-def _movable(trace: Trace, channel_of: Order) -> tuple[npt.NDArray[np.bool_], dict[int, str]]:
+def _movable(
+    trace: Trace, channel_of: Order, occurrences: Sequence[Occurrences]
+) -> tuple[npt.NDArray[np.bool_], dict[int, str]]:
     """Return which channels are not pinned, and for some of the others why they are."""
-    count = int(channel_of.max(initial=-1)) + 1
-    movable = np.ones(count, bool)
+    movable = np.ones(_count(channel_of), bool)
     reasons: dict[int, str] = {}
 
     def pin(channels: Order, reason: str) -> None:
@@ -132,7 +134,7 @@ def _movable(trace: Trace, channel_of: Order) -> tuple[npt.NDArray[np.bool_], di
 
     for atoms, reason in trace.pinned:
         pin(np.unique(channel_of[atoms]), reason)
-    for port, (channels, kinds) in zip(trace.ports, _occurrences(trace, channel_of), strict=True):
+    for port, (channels, kinds) in zip(trace.ports, occurrences, strict=True):
         order = np.lexsort((kinds, channels))
         same = (np.diff(channels[order]) == 0) & (np.diff(kinds[order]) == 0)
         doubled = np.unique(channels[order][1:][same])
@@ -141,9 +143,8 @@ def _movable(trace: Trace, channel_of: Order) -> tuple[npt.NDArray[np.bool_], di
 
 
 def _classes(
-    trace: Trace, channel_of: Order, movable: npt.NDArray[np.bool_]
+    trace: Trace, occurrences: Sequence[Occurrences], movable: npt.NDArray[np.bool_]
 ) -> tuple[ChannelClass, ...]:
-    occurrences = _occurrences(trace, channel_of)
     signature = np.zeros(len(movable), np.uint64)
     seen = np.zeros(len(movable), bool)
     first = np.full(len(movable), np.iinfo(np.int64).max)
@@ -163,7 +164,7 @@ def _classes(
 
 def _with_members(
     trace: Trace,
-    occurrences: Sequence[tuple[Order, npt.NDArray[np.uint64]]],
+    occurrences: Sequence[Occurrences],
     groups: Sequence[Order],
     count: int,
 ) -> tuple[ChannelClass, ...]:

@@ -101,13 +101,11 @@ def reshape(labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labe
         after: The shape after; equally many elements.
     """
     shape: list[int] = [1] * len(after)
-    flat_axes: list[int] = []
     for sources, targets in _matching_axes(before, after):
         if not any(labels.atoms.shape[axis] > 1 for axis in sources):
             continue
         if len([axis for axis in sources if before[axis] > 1]) > 1:
             labels = labels.expanded(before, sources)
-        flat_axes.extend(sources)
         for axis in targets:
             shape[axis] = after[axis]
     return labels.reshaped(shape)

@@ -9,23 +9,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.channels.labels import Labels, coordinate, mix, reshape
-from edgesparse.channels.trace import Trace, constant, static
+from edgesparse.channels.trace import Trace
+from edgesparse.geometry import constant, static_shape
 
 _END = 2**31 - 1
-
-
-def reduced_axes(node: ir.Node, shape: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the axes a reduction runs over; None where they are computed."""
-    axes = node.attributes.get_ints("axes")
-    if axes is None and len(node.inputs) > 1 and node.inputs[1] is not None:
-        given = constant(node.inputs[1])
-        if given is None:
-            return None
-        axes = tuple(int(axis) for axis in given.reshape(-1))
-    if not axes:
-        idle = node.attributes.get_int("noop_with_empty_axes", 0)
-        return () if idle else tuple(range(len(shape)))
-    return tuple(sorted(axis % len(shape) for axis in axes))
 
 
 def _transpose(trace: Trace, node: ir.Node) -> None:
@@ -39,12 +26,12 @@ def _transpose(trace: Trace, node: ir.Node) -> None:
 def _reshape(trace: Trace, node: ir.Node) -> None:
     x = trace.of(node.inputs[0])
     if x is not None:
-        after = static(node.outputs[0])
-        trace.labels[node.outputs[0]] = reshape(x, static(node.inputs[0]), after)
+        after = static_shape(node.outputs[0])
+        trace.labels[node.outputs[0]] = reshape(x, static_shape(node.inputs[0]), after)
 
 
 def _concat(trace: Trace, node: ir.Node) -> None:
-    rank = len(static(node.outputs[0]))
+    rank = len(static_shape(node.outputs[0]))
     axis = node.attributes["axis"].as_int() % rank
     labels = [trace.of(value) for value in node.inputs]
     known = [label for label in labels if label is not None]
@@ -82,7 +69,7 @@ def _concat_across(trace: Trace, node: ir.Node, labels: Sequence[Labels | None])
 def _concat_along(trace: Trace, node: ir.Node, labels: Sequence[Labels | None], axis: int) -> None:
     parts = []
     for index, (value, known) in enumerate(zip(node.inputs, labels, strict=True)):
-        label = _fixed(trace, static(value), axis) if known is None else known
+        label = _fixed(trace, static_shape(value), axis) if known is None else known
         parts.append(label.mixed(trace.number(node), index))
     trace.labels[node.outputs[0]] = Labels(
         np.concatenate([part.atoms for part in parts], axis),
@@ -109,7 +96,7 @@ def _split(trace: Trace, node: ir.Node) -> None:
     axis = (node.attributes.get_int("axis", 0) or 0) % x.atoms.ndim
     start = 0
     for number, output in enumerate(node.outputs):
-        extent = static(output)[axis]
+        extent = static_shape(output)[axis]
         part = x
         if axis in x.axes:
             part = x.taken(np.arange(start, start + extent), axis)
@@ -125,7 +112,7 @@ def _slice(trace: Trace, node: ir.Node) -> None:
     if bounds is None:
         trace.pin(x, f"Slice {node.name} has bounds that are computed")
         return
-    shape = static(node.inputs[0])
+    shape = static_shape(node.inputs[0])
     for axis, index in bounds(shape):
         first = int(index[0]) if index.size else 0
         x = x.taken(index, axis) if axis in x.axes else x.mixed(first)
@@ -170,7 +157,7 @@ def _gather(trace: Trace, node: ir.Node) -> None:
     if x is None:
         return
     axis = (node.attributes.get_int("axis", 0) or 0) % x.atoms.ndim
-    number, after = trace.number(node), static(node.outputs[0])
+    number, after = trace.number(node), static_shape(node.outputs[0])
     if axis not in x.axes:
         shape = list(x.atoms.shape)
         shape[axis : axis + 1] = [1] * (len(after) - len(shape) + 1)
@@ -179,7 +166,7 @@ def _gather(trace: Trace, node: ir.Node) -> None:
     elif chosen is None or chosen.ndim > 1 or len(set(chosen.reshape(-1).tolist())) < chosen.size:
         trace.pin(x, f"Gather {node.name} reads channels by their number")
     else:
-        extent = static(node.inputs[0])[axis]
+        extent = static_shape(node.inputs[0])[axis]
         y = x.taken(chosen.reshape(-1).astype(np.int64) % extent, axis).mixed(number)
         shape = list(y.atoms.shape)
         if chosen.ndim == 0:

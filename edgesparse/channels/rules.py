@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from edgesparse.channels import movement
 from edgesparse.channels.labels import Labels, coordinate, mix
-from edgesparse.channels.trace import Trace, static
+from edgesparse.channels.trace import Trace
+from edgesparse.geometry import reduced_axes, static_shape
 
 Rule = Callable[[Trace, ir.Node], None]
 
@@ -30,8 +31,8 @@ def follow(trace: Trace, node: ir.Node) -> None:
 def _conv(trace: Trace, node: ir.Node) -> None:
     x = trace.of(node.inputs[0])
     groups = node.attributes["group"].as_int()
-    channels = static(node.inputs[0])[1]
-    rows = static(node.outputs[0])[1]
+    channels = static_shape(node.inputs[0])[1]
+    rows = static_shape(node.outputs[0])[1]
     if x is not None and x.axes not in ((1,), ()):
         trace.pin(x, f"Conv {node.name} reads channels that lie along several axes")
         x = None
@@ -54,19 +55,19 @@ def _depthwise(trace: Trace, node: ir.Node, x: Labels | None, multiplier: int) -
         kinds = mix(kinds, coordinate(atoms.shape[1], 1, 4) % multiplier)
     y = Labels(atoms, kinds)
     for index in (1, 2):
-        flat = y.reshaped((-1,) + (1,) * (len(static(node.inputs[index])) - 1))
+        flat = y.reshaped((-1,) + (1,) * (len(static_shape(node.inputs[index])) - 1))
         trace.parameter(node, index, flat)
     return y
 
 
 def _linear(trace: Trace, node: ir.Node) -> None:
-    x, rank = trace.of(node.inputs[0]), len(static(node.inputs[0]))
+    x, rank = trace.of(node.inputs[0]), len(static_shape(node.inputs[0]))
     axis = node.attributes["axis"].as_int() % rank
     if x is not None and x.axes == (axis,):
         trace.columns(node, x)
     else:
         trace.pin(x, f"Linear {node.name} does not contract the axis of these channels")
-    shape = static(node.outputs[0])
+    shape = static_shape(node.outputs[0])
     y = trace.rows(node, axis) if shape[axis] > 1 else None
     _finish(trace, node, y)
 
@@ -92,7 +93,7 @@ def _tied(
     trace: Trace, node: ir.Node, operands: Sequence[tuple[int, Labels | None]]
 ) -> Labels | None:
     """Return the labels of a broadcast result; constants are permuted, fixed operands pin."""
-    rank = len(static(node.outputs[0]))
+    rank = len(static_shape(node.outputs[0]))
     labelled = [
         (index, labels.reshaped((1,) * (rank - labels.atoms.ndim) + labels.atoms.shape))
         for index, labels in operands
@@ -120,7 +121,7 @@ def _meet_fixed(trace: Trace, node: ir.Node, index: int, y: Labels) -> None:
     if value.const_value is not None:
         trace.parameter(node, index, y)
         return
-    shape = static(value)
+    shape = static_shape(value)
     lead = y.atoms.ndim - len(shape)
     if any(axis >= lead and shape[axis - lead] > 1 for axis in y.axes):
         trace.pin(y, f"{node.op_type} {node.name} combines them with channels of a fixed order")
@@ -135,7 +136,7 @@ def _spatial(trace: Trace, node: ir.Node) -> None:
     x = trace.of(node.inputs[0])
     if x is None:
         return
-    before, after = static(node.inputs[0]), static(node.outputs[0])
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
     changed = [a for a, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     windowed = changed if node.op_type in ("Pad", "Resize", "Expand", "Tile") else [2, 3]
     if set(x.axes) & set(windowed) or len(node.outputs) > 1:
@@ -160,7 +161,7 @@ def _normalise_images(trace: Trace, node: ir.Node) -> None:
 
 def _normalise_last(trace: Trace, node: ir.Node) -> None:
     """Softmax and LayerNormalization: every element depends on all along some axes."""
-    x, rank = trace.of(node.inputs[0]), len(static(node.inputs[0]))
+    x, rank = trace.of(node.inputs[0]), len(static_shape(node.inputs[0]))
     if x is None:
         return
     axis = node.attributes.get_int("axis", -1) or 0
@@ -176,8 +177,8 @@ def _reduce(trace: Trace, node: ir.Node) -> None:
     x = trace.of(node.inputs[0])
     if x is None:
         return
-    before, after = static(node.inputs[0]), static(node.outputs[0])
-    axes = movement.reduced_axes(node, before)
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    axes = reduced_axes(node, len(before))
     if axes is None:
         trace.pin(x, f"{node.op_type} {node.name} has axes that are computed")
     elif set(axes) & set(x.axes):
@@ -192,7 +193,7 @@ def _reduce(trace: Trace, node: ir.Node) -> None:
 def _matmul(trace: Trace, node: ir.Node) -> None:
     """Product of two activations: what is summed over is tied, heads are contexts."""
     a, b = (trace.of(value) for value in node.inputs)
-    ranks = [len(static(value)) for value in node.inputs]
+    ranks = [len(static_shape(value)) for value in node.inputs]
     if min(ranks) < 2 or ranks[0] != ranks[1] or (a is None and b is None):
         trace.pin_inputs(node, f"MatMul {node.name} has operands of different ranks")
         return

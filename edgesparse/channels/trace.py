@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.channels.labels import Atoms, Kinds, Labels, coordinate, mix
+from edgesparse.geometry import static_shape
 
 Role = Literal["rows", "columns", "parameter", "mixed"]
 
@@ -85,7 +85,7 @@ class Trace:
 
     def rows(self, node: ir.Node, axis: int, groups: int = 1) -> Labels:
         """Return fresh labels for what a linear operator computes, along an axis of its output."""
-        shape = static(node.outputs[0])
+        shape = static_shape(node.outputs[0])
         extent = shape[axis]
         context = np.arange(extent) // (extent // groups)
         kinds = mix(np.zeros(extent, np.uint64), self.number(node), context)
@@ -111,7 +111,7 @@ class Trace:
 
     def parameter(self, node: ir.Node, index: int, labels: Labels) -> None:
         """Let a constant that is broadcast against `labels` be permuted with them."""
-        shape = static(node.inputs[index])
+        shape = static_shape(node.inputs[index])
         lead = labels.atoms.ndim - len(shape)
         axes = [axis for axis in labels.axes if axis >= lead and shape[axis - lead] > 1]
         if not axes:
@@ -121,17 +121,3 @@ class Trace:
             return
         atoms, kinds = labels.atoms.reshape(-1), labels.kinds.reshape(-1)
         self.ports.append(Port(node, "parameter", atoms, kinds, index, axes[0] - lead))
-
-
-def static(value: ir.Value | None) -> tuple[int, ...]:
-    """Return a value's shape; the front end made it static."""
-    if value is None or value.shape is None:
-        raise ValueError(f"value {value.name if value else None} has no shape")
-    return tuple(int(extent) for extent in value.shape.numpy())
-
-
-def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    """Return the data of an initializer; None for everything else."""
-    if value is None or value.const_value is None:
-        return None
-    return value.const_value.numpy()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from edgesparse.errors import UnsupportedModelError
+from edgesparse.geometry import reduced_axes
 from edgesparse.kernels.lines import Lines
 from edgesparse.kernels.normalise import Normalise, Softmax
 from edgesparse.kernels.reduce import REDUCTIONS, Reduce
@@ -23,7 +24,7 @@ def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
     """Lower ReduceMean and its like."""
     value, result = _present(node, 0), node.outputs[0]
     axes = _axes(node, len(shape_of(value)))
-    if axes is None:
+    if not axes and shape_of(value):
         b.alias(result, b.tensor(value))
         return
     dtype = dtype_of(value)
@@ -150,21 +151,16 @@ def _kept_strides(
     return result
 
 
-def _axes(node: ir.Node, rank: int) -> list[int] | None:
-    """Return the axes to reduce, from the attribute or the input; None for none at all."""
-    given: Sequence[int] = node.attributes.get_ints("axes", ()) or ()
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        constant = node.inputs[1].const_value
-        if constant is None:
-            raise _unsupported(
-                node,
-                f"axes that are the result {node.inputs[1].name!r} of a computation",
-                "export the model with constant axes",
-            )
-        given = constant.numpy().reshape(-1).tolist()
-    if not given:
-        return None if node.attributes.get_int("noop_with_empty_axes", 0) else list(range(rank))
-    return sorted({axis % rank for axis in given})
+def _axes(node: ir.Node, rank: int) -> tuple[int, ...]:
+    """Return the axes to reduce, maybe none."""
+    axes = reduced_axes(node, rank)
+    if axes is None:
+        raise _unsupported(
+            node,
+            f"axes that are the result {_present(node, 1).name!r} of a computation",
+            "export the model with constant axes",
+        )
+    return axes
 
 
 def _present(node: ir.Node, index: int) -> ir.Value:
