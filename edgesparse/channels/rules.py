@@ -136,7 +136,9 @@ def _spatial(trace: Trace, node: ir.Node) -> None:
     x = trace.of(node.inputs[0])
     if x is None:
         return
-    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    after = static_shape(node.outputs[0])
+    lead = (1,) * (len(after) - x.atoms.ndim)  # Expand may add axes in front
+    x, before = x.reshaped(lead + x.atoms.shape), lead + static_shape(node.inputs[0])
     changed = [a for a, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     windowed = changed if node.op_type in ("Pad", "Resize", "Expand", "Tile") else [2, 3]
     if set(x.axes) & set(windowed) or len(node.outputs) > 1:

@@ -69,6 +69,14 @@ def test_an_operator_that_reads_channels_by_number_fixes_them():
     assert any("reads channels by their number" in reason for reason in reasons)
 
 
+def test_channels_pass_an_expansion_to_more_axes():
+    g = graphs.Graph()
+    x = g.op("Flatten", g.op("GlobalAveragePool", g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)))
+    y = g.op("Expand", g.op("Relu", x), g.ints(2, 1, 1, 8))
+    y = g.conv(g.op("Transpose", y, perm=[0, 3, 1, 2]), 8, 4)
+    assert permute_all(prepared(g.build(y))) == 8
+
+
 def test_attention_permutes_inside_heads():
     """Width 16 in two heads: eight channels of value inside each, and the MLP's 64."""
     sizes, _ = classes_of(graphs.transformer_block())
