@@ -59,6 +59,8 @@ bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/fixed_cost.py --json $(BENCH)/7_fixed_cost.jsonl
 	$(BIN)/python benchmarks/cost_model.py --json $(BENCH)/8_cost_model.jsonl
 	$(BIN)/python benchmarks/reorder.py --json $(BENCH)/9_reorder.jsonl
+	$(BIN)/python benchmarks/arm64_cycles.py --json $(BENCH)/10_arm64.jsonl
+	$(BIN)/python benchmarks/arm64_cycles.py --target arm64-a55 --json $(BENCH)/11_arm64_a55.jsonl
 	$(BIN)/python benchmarks/performance.py $(BENCH) --output docs/performance.md
 
 clean:

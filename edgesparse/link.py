@@ -101,6 +101,29 @@ def is_first_link(target: Target) -> bool:
     return not target.is_wasm and not _marker(target).exists()
 
 
+def build_simulator(output: Path) -> None:
+    """Write the plugin that models arm64 cores under qemu: a library of this machine.
+
+    Args:
+        output: The file; it appears whole or not at all.
+
+    Raises:
+        DeviceError: ziglang is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
+        work = Path(name)
+        sources = runtime.sources("armtime")
+        for file, contents in sources.items():
+            (work / file).write_bytes(contents)
+        files = [file for file in sources if file.endswith(".c")]
+        shared = ["-O2", "-fPIC", "-shared", *files, "-o", "armtime.so"]
+        _run_all(work, [["cc", *_STRICT, *shared]])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        finished = output.with_suffix(f".{os.getpid()}")
+        shutil.copy(work / "armtime.so", finished)
+        finished.replace(output)
+
+
 def _write_sources(work: Path, plan: Plan, object_bytes: bytes, payload_sha256: str) -> None:
     files = runtime.sources("src") | {
         **runtime.sources("include"),

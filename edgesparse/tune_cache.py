@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-import platformdirs
 
 from edgesparse.errors import OutputError
 from edgesparse.geometry import static_shape
 from edgesparse.harness.devices import cpu_name
 from edgesparse.passes import candidates, editing, select_pattern
 from edgesparse.target import Target
+from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 
-CACHE_VARIABLE = "EDGESPARSE_CACHE_DIR"
 # Raise it when kernels become faster or slower: what was measured before then no longer counts.
 KERNEL_SCHEMA = 1
 
@@ -119,12 +118,6 @@ def _plain(value: Any) -> Any:
 
 def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def cache_path() -> Path:
-    """Return the cache folder, which need not exist."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given).absolute() if given else platformdirs.user_cache_path("edgesparse")
 
 
 class TuneCache:

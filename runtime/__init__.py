@@ -3,6 +3,7 @@
 include/edgesparse.h   the C API of a compiled model; edgesparse_pool.h: threads for it (POSIX)
 src/                   their implementation (all but the pool freestanding), memcpy and friends, and
                        the bench runner
+armtime/               not shipped: a plugin of qemu-user that models the cycles of arm64 cores
 web/                   the ES module of a wasm bundle, its types, the node runner and a demo page
 
 Nothing here is imported by Python; these helpers read the files from wherever the package lies.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgesparse.cli.modelled import MODEL_NAMES, show_modelled
 from edgesparse.cli.options import (
     DeviceChoice,
     choose_device,
@@ -71,6 +72,11 @@ _DEFAULT_MAX_REGRESSION = 0.05
     metavar="PERCENT",
     help="How much slower than the baseline is accepted.  [default: 5%]",
 )
+@click.option(
+    "--model",
+    type=click.Choice(MODEL_NAMES),
+    help="Model the cycles of arm64 bundles on this core under qemu instead: nothing is measured.",
+)
 @click.option("--profile", is_flag=True, help="Time every layer, in runs of their own.")
 @click.option("--top", type=click.IntRange(1), help="Show only the slowest layers.")
 @json_option
@@ -84,6 +90,7 @@ def command(
     against_ort: pathlib.Path | None,
     baseline: pathlib.Path | None,
     max_regression: float | None,
+    model: str | None,
     profile: bool,
     top: int | None,
     as_json: bool,
@@ -104,6 +111,9 @@ def command(
     _check_options(baseline, max_regression, profile, top)
     saved = None if baseline is None else read_document(baseline)
     opened = [(str(path), open_bundle(path)) for path in bundles]
+    if model is not None:
+        show_modelled(opened, model, profile=profile, top=top, as_json=as_json)
+        return
     chosen = _one_device(device, opened)
     refuse_emulated(chosen)
     check_threads(threads)

@@ -18,7 +18,7 @@ def command() -> None:
 @command.command("dir")
 def dir_command() -> None:
     """Print the cache folder, which need not exist."""
-    from edgesparse.tune_cache import cache_path
+    from edgesparse.user_cache import cache_path
 
     click.echo(cache_path())
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from edgesparse.cli import main
-from edgesparse.tune_cache import CACHE_VARIABLE, TuneCache
+from edgesparse.tune_cache import TuneCache
+from edgesparse.user_cache import CACHE_VARIABLE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 from edgesparse import tune_cache
 from edgesparse.errors import OutputError
 from edgesparse.target import resolve_target
-from edgesparse.tune_cache import Entry, Measurement, TuneCache, cache_path, key_of
+from edgesparse.tune_cache import Entry, Measurement, TuneCache, key_of
+from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 
 KEY, OTHER = "a" * 64, "b" * 64
 WASM = resolve_target("wasm")
@@ -114,7 +115,7 @@ def test_clear_removes_entries_only(cache):
 
 def test_the_folder_is_the_users_unless_the_environment_says_otherwise(cache, monkeypatch):
     assert cache_path() == cache.path
-    monkeypatch.delenv(tune_cache.CACHE_VARIABLE)
+    monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: cache.path / name)
     assert cache_path() == cache.path / "edgesparse"
 
