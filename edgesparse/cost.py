@@ -23,6 +23,10 @@ LINE_BYTES = 64
 # Share of the less busy port's work that does not hide behind the other's; fitted, like
 # `bucket_cycles` and `l2_line_cycles`, to all tiles on eight MobileNetV1 shapes, seven densities.
 NOT_HIDDEN = 0.2
+# To copy a vector into a panel; fitted to 115 tiles on a modelled Cortex-A55.
+PANEL_CYCLES = 11
+# To put a number of a vector of rows into its row's plane.
+TURNED_CYCLES = 1.2
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
 STREAMED_BYTES_PER_CYCLE = 10
 
@@ -96,6 +100,31 @@ def gemv_cycles(stored: int, lanes: int, core: CpuModel) -> float:
     return max(compute, 4 * (stored + steps) / STREAMED_BYTES_PER_CYCLE)
 
 
+def gemm_cycles(
+    columns: int, groups: int, vectors: int, blocks: Sequence[Block], lanes: int, core: CpuModel
+) -> float:
+    """Return predicted cycles of a product of few pixels, with rows in the lanes.
+
+    Args:
+        columns: Columns that groups of rows use, over all groups.
+        groups: Groups of rows.
+        vectors: Vectors of rows of a group.
+        blocks: How the pixels are covered, in vectors of one pixel.
+        lanes: float32 lanes of a vector.
+        core: The core.
+    """
+    cycles = 4 * columns * vectors * lanes / STREAMED_BYTES_PER_CYCLE
+    for block in blocks:
+        pixels = len(block.vectors)
+        lines = (pixels + vectors * lanes) * 4 / LINE_BYTES + 1
+        loads = (vectors + pixels) / core.loads_per_cycle + lines * core.l2_line_cycles
+        multiply = vectors * pixels / core.fma_per_cycle
+        busier, other = sorted((loads, multiply), reverse=True)
+        turned = TURNED_CYCLES * pixels * vectors * lanes
+        cycles += block.tiles * (columns * (busier + NOT_HIDDEN * other) + groups * turned)
+    return cycles
+
+
 def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> float:
     """Return predicted cycles of a depthwise convolution with `vectors` vectors a channel."""
     copy = 2 * vectors / core.loads_per_cycle
@@ -111,7 +140,8 @@ def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel, k_blocks:
     cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
     waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
-    return cycles + epilogue + waiting
+    panel = work.cols * vectors * PANEL_CYCLES if core.in_order else 0
+    return cycles + epilogue + waiting + panel
 
 
 def step_cycles(rows: int, vectors: int, tile_bytes: float, lanes: int, core: CpuModel) -> float:

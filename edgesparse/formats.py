@@ -123,6 +123,25 @@ def pack(
     return GroupedPatterns(rows, cols, group, patterns, head[0], tail_counts, columns, values)
 
 
+def pack_rows(weight: Floats, group: int) -> tuple[Floats, Ints, Ints]:
+    """Return a matrix packed for rows in the lanes: values, columns, bounds.
+
+    Args:
+        weight: (rows, cols), rows a multiple of `group`.
+        group: Rows of a group.
+
+    Returns:
+        values (stored, group) float32: a column of a group each; columns (stored,) int32: those
+        that some row of the group uses, by group, ascending; bounds (groups + 1,) int32: where
+        each group's columns begin.
+    """
+    blocks = weight.reshape(-1, group, weight.shape[1])
+    used = (blocks != 0).any(axis=1)
+    values = blocks.transpose(0, 2, 1)[used]
+    bounds = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+    return values, np.nonzero(used)[1].astype(np.int32), bounds.astype(np.int32)
+
+
 def column_bounds(cols: int, blocks: int) -> list[int]:
     """Return where blocks of columns begin and end: `blocks` + 1 bounds, as even as can be."""
     return [cols * i // blocks for i in range(blocks + 1)]

@@ -71,6 +71,12 @@ class Operator:
             return flat_blocks(self.out_layout.pixels, lanes, tile_vectors)
         return window_blocks(self.window, lanes, tile_vectors, self.images)
 
+    def pixel_blocks(self, pixels: int) -> tuple[Block, ...]:
+        """Return how the output pixels are covered by tiles of at most `pixels` single pixels."""
+        if self.is_flat:
+            return flat_blocks(self.out_layout.pixels, 1, pixels)
+        return window_blocks(self.window, 1, pixels, self.images)
+
     @property
     def tiles_overshoot(self) -> bool:
         """Whether a vector of one row may reach into the next, so that tiles come in order."""

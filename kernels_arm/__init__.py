@@ -20,3 +20,12 @@ TILES: dict[int, tuple[int, ...]] = {
     4: (1, 2, 3, 4, 5, 6),
     8: (1, 2),
 }
+
+# In-order cores load a tile's vectors by halves from a panel, several columns ahead: LLVM keeps up
+# to eight of them in registers, and spills from 1x24, 2x10 and, with all patterns, 4x6 on.
+IN_ORDER_TILES: dict[int, tuple[int, ...]] = {
+    1: (1, 2, 3, 4, 6, 7, 8, 10, 13, 14, 17, 20, 21),
+    2: (1, 2, 3, 4, 6, 7, 8),
+    4: (1, 2, 3, 4, 5),
+    8: (1, 2),
+}

@@ -16,12 +16,18 @@ import numpy.typing as npt
 
 from edgesparse import cost, kernels_arm, kernels_wasm
 from edgesparse.formats import all_patterns, full_pattern
-from edgesparse.geometry import Operator
+from edgesparse.geometry import Kind, Operator
 from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.target import Target
 
 GROUPS = (1, 2, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
+# Vectors of rows and pixels of a tile with rows in the lanes; offered where vectors of pixels would
+# be filled by less than this.
+GEMM_TILES = ((1, 14), (2, 7), (2, 10), (2, 14))
+WELL_FILLED = 0.95
+# Narrower vectors are filled better, and LLVM spills these tiles on aarch64.
+GEMM_LANES = 8
 X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
@@ -48,6 +54,7 @@ class Candidate:
         k_blocks: Blocks that the columns come in.
         cycles: Predicted.
         label: For people.
+        kernel: The kernel family.
     """
 
     group: int
@@ -56,6 +63,7 @@ class Candidate:
     k_blocks: int
     cycles: float
     label: str
+    kernel: Kind = "spmm"
 
 
 def ranked(
@@ -93,6 +101,15 @@ def candidates(
     for group in GROUPS if groups is None else groups:
         if group == 1 or group <= operator.rows:
             yield from _group_candidates(operator, weight, group, target)
+    is_wide = target.lanes >= GEMM_LANES
+    if groups is None and is_wide and _filled(operator, target) < WELL_FILLED:
+        yield from _gemm_candidates(operator, weight, target)
+
+
+def _filled(operator: Operator, target: Target) -> float:
+    """Return the share of the lanes that hold pixels, where vectors are filled with pixels."""
+    vectors = sum(block.tiles * len(block.vectors) for block in operator.blocks(1))
+    return operator.out_layout.pixels / (vectors * target.lanes)
 
 
 def _group_candidates(
@@ -146,6 +163,8 @@ def _pattern_candidates(
 
 def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
     """Return group -> vectors of a tile worth trying."""
+    if target.core.in_order:
+        return kernels_arm.IN_ORDER_TILES
     tables = {"aarch64": kernels_arm.TILES, "wasm32": kernels_wasm.TILES}
     return tables.get(target.architecture, X86_TILES)
 
@@ -157,4 +176,18 @@ def _gemv_candidates(weight: Weight, target: Target) -> Iterator[Candidate]:
         stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
         cycles = cost.gemv_cycles(stored, lanes, target.core)
         label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
-        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label)
+        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label, "gemv")
+
+
+def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iterator[Candidate]:
+    core, lanes = target.core, target.lanes
+    for vectors, pixels in GEMM_TILES:
+        group = vectors * lanes
+        if group > operator.rows or not cost.fits_registers(vectors, pixels, core):
+            continue
+        blocks = operator.pixel_blocks(pixels)
+        starts = range(0, operator.rows, group)
+        columns = sum(int((weight[at : at + group] != 0).any(axis=0).sum()) for at in starts)
+        cycles = cost.gemm_cycles(columns, len(starts), vectors, blocks, lanes, core)
+        label = f"{group} rows in the lanes x {pixels} pixels"
+        yield Candidate(group, full_pattern(group), pixels, 1, cycles, label, "gemv")

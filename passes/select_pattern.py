@@ -80,7 +80,7 @@ def decide(node: ir.Node, target: Target) -> dict[str, Any]:
     """Return the decision for one canonical Conv or Linear node."""
     operator = operator_of(node, target.lanes)
     if operator.kind == "depthwise":
-        return {**_facts(node, operator), **_depthwise_decision(operator, target)}
+        return {**_facts(node), **_depthwise_decision(operator, target)}
     ranked = ranked_candidates(node, target)
     return decision_of(node, target, ranked[0], ranked)
 
@@ -103,15 +103,14 @@ def decision_of(
     """
     operator = operator_of(node, target.lanes)
     dense = min(candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
-    return {**_facts(node, operator), **_explain(chosen, ranked, dense, target)}
+    return {**_facts(node), **_explain(chosen, ranked, dense, target)}
 
 
-def _facts(node: ir.Node, operator: Operator) -> dict[str, Any]:
+def _facts(node: ir.Node) -> dict[str, Any]:
     return {
         "weight_shape": list(node.inputs[1].shape.numpy()),  # type: ignore[union-attr]
         "zeros": float(node.metadata_props.get("edgesparse.zeros", "0")),
         "structure": node.metadata_props.get("edgesparse.structure"),
-        "kernel": operator.kind,
     }
 
 
@@ -138,6 +137,7 @@ def _explain(
     if single and 1 not in (best.group, rival.group if rival else 1) and speedup > 1:
         reason += f"; {single.label}: {cost.microseconds(single.cycles, target.core):.1f} us"
     return {
+        "kernel": best.kernel,
         "format": best.label,
         "group": best.group,
         "patterns": list(best.patterns),
@@ -159,6 +159,7 @@ def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
     cycles = cost.depthwise_cycles(taps, vectors, operator.rows, target.core)
     predicted = cost.microseconds(cycles, target.core)
     return {
+        "kernel": "depthwise",
         "format": "depthwise",
         "group": 1,
         "patterns": [],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
 
 # Spelled here so that `--help` need not import targets and devices; a test compares them.
-TARGET_NAMES = ("host", "arm64", "wasm", "wasm-relaxed")
+TARGET_NAMES = ("host", "arm64", "arm64-a55", "wasm", "wasm-relaxed")
 DEVICE_NAMES = ("host", "qemu", "node", "browser")
 
 

@@ -12,12 +12,15 @@ kernel knowing.
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
 
+Cores that issue in order stall on what lies far apart. For them a tile's columns are first copied
+side by side into a *panel*, and its vectors loaded as two halves, which issue beside multiply-adds.
+
 A *part* is one tile and one chunk of rows: parts do not depend on each other, so that threads can
 share them.
 
 Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours; blocking
-of the shared dimension as in Goto & van de Geijn, Anatomy of High-Performance Matrix
-Multiplication, 2008.
+of the shared dimension and panels as in Goto & van de Geijn, Anatomy of High-Performance Matrix
+Multiplication, 2008; halves as in Arm Cortex-A55 Software Optimization Guide, section 3.
 """
 
 from __future__ import annotations
@@ -91,6 +94,8 @@ class Spmm:
             when columns are int32 offsets.
         reach: Elements from a vector to the farthest that a column reads in its plane.
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
+        panel: Columns of a tile's panel, its rows `panel_width` elements apart; 0 to read the
+            planes themselves.
     """
 
     rows: int
@@ -110,6 +115,7 @@ class Spmm:
     column_scale: int = 0
     reach: int = 0
     in_stride: int = 0
+    panel: int = 0
 
     @property
     def name(self) -> str:
@@ -124,6 +130,16 @@ class Spmm:
     def parts(self) -> int:
         """Pieces of work that do not depend on each other."""
         return self.chunks * (1 if self.ordered else sum(block.tiles for block in self.blocks))
+
+    @property
+    def panel_width(self) -> int:
+        """Elements of a column in a panel: the widest tile."""
+        return max(len(block.vectors) for block in self.blocks) * self.lanes
+
+    @property
+    def panel_elements(self) -> int:
+        """Elements of all panels: the one a call uses is that of its first part."""
+        return self.parts * self.panel * self.panel_width
 
     @property
     def flow(self) -> Flow | None:
@@ -145,9 +161,13 @@ class Spmm:
         return Flow.of(spans, self.rows, self.in_stride, self.out_stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, values, columns, counts, starts, bias, [residual], y, range)."""
+        """Return the PrimFunc of `params` and a range of parts.
+
+        They are x, [sources, panels], values, columns, counts, starts, bias, [residual], y.
+        """
         params = {
             "x": "float32",
+            **({"sources": "int32", "panels": "float32"} if self.panel else {}),
             "values": "float32",
             "columns": tir.COLUMN_KINDS[self.column_scale > 0],
             "counts": "int32",
@@ -163,22 +183,33 @@ class Spmm:
                 with tir.between(first, last) as chunk:
                     for block in self.blocks:
                         with tir.loop(block.tiles) as tile:
-                            self._emit_tile(pointers, block, tile, chunk)
+                            self._emit_tile(pointers, block, tile, chunk, first)
                 return
             done = 0
             for block in self.blocks:
                 count = block.tiles * self.chunks
                 with tir.overlap(first, last, done, count) as part:
                     tile, chunk = tir.divide(part, self.chunks)
-                    self._emit_tile(pointers, block, tile, chunk)
+                    self._emit_tile(pointers, block, tile, chunk, first)
                 done += count
 
         return tir.function(symbol, params, body, ranged=True)
 
     def _emit_tile(
-        self, p: dict[str, tir.Buffer], block: Block, tile: tir.Expr, chunk: tir.Expr
+        self,
+        p: dict[str, tir.Buffer],
+        block: Block,
+        tile: tir.Expr,
+        chunk: tir.Expr,
+        first_part: tir.Expr,
     ) -> None:
         read, write = block.offsets(tile, tir.divide)
+        source, inputs = p["x"], [at for at, _ in block.vectors]
+        if self.panel:
+            panel = first_part * (self.panel * self.panel_width)
+            self._emit_panel(p, inputs, read, panel)
+            source, read = p["panels"], panel
+            inputs = [v * self.lanes for v in range(len(inputs))]
         whole, tail = divmod(self.rows, self.group)
         table = ChunkTable(self.k_blocks)
         entry = chunk * table.entries
@@ -187,7 +218,7 @@ class Spmm:
         with tir.loop(self.k_blocks) as k:
             for i, at in enumerate((table.columns, table.values)):
                 tir.store(cursor, i, tir.load(p["starts"], entry + at + k))
-            task = _Task(p, block, cursor, read, write, k)
+            task = _Task(p, block, cursor, source, read, inputs, write, k)
             counts = k * self._counts_per_block
             if whole:
                 with tir.between(first, tir.minimum(last, whole)) as g:
@@ -198,6 +229,16 @@ class Spmm:
                     patterns = restrict_patterns(self.patterns, tail)
                     at = counts + whole * len(self.patterns)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
+
+    def _emit_panel(
+        self, p: dict[str, tir.Buffer], inputs: list[int], read: tir.Expr, panel: tir.Expr
+    ) -> None:
+        with tir.loop(self.panel) as column:
+            start = read + tir.load(p["sources"], column)
+            for v, at in enumerate(inputs):
+                vector = tir.load(p["x"], start + at, self.lanes)
+                place = panel + column * self.panel_width + v * self.lanes
+                tir.store(p["panels"], place, vector, self.lanes)
 
     @property
     def _counts_per_block(self) -> int:
@@ -246,9 +287,10 @@ class Spmm:
         tir.choose(self.k_blocks > 1, task.k == 0, bias, resume)
 
     def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
-        lanes, vectors = self.lanes, task.block.vectors
+        lanes = self.lanes
+        load = tir.load_halves if self.panel else tir.load
         offset = task.read + tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
-        reads = [tir.load(task.p["x"], offset + at, lanes) for at, _ in vectors]
+        reads = [load(task.source, offset + at, lanes) for at in task.inputs]
         weights = self._weights(task, len(used))
         products = list(itertools.product(range(len(reads)), range(len(used))))
         # The fewer of the two wait in registers while the others pass by, one at a time.
@@ -300,6 +342,8 @@ class _Task:
     p: dict[str, tir.Buffer]
     block: Block
     cursor: tir.Buffer
+    source: tir.Buffer
     read: tir.Expr
+    inputs: list[int]
     write: tir.Expr
     k: tir.Expr

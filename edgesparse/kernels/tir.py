@@ -149,6 +149,14 @@ def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     return buffer[index] if lanes == 1 else buffer[tirx.Ramp(_i32(index), 1, lanes)]
 
 
+def load_halves(buffer: Buffer, index: Expr, lanes: int) -> Expr:
+    """Return four float32, loaded as two halves: on aarch64 `ldr d` and `ld1 {v.d}[1]`."""
+    halves = [load(buffer, index + at, 2) for at in range(0, lanes, 2)]
+    # As float64 the halves are lanes of one register; as float32 pairs LLVM would move them there.
+    pair = tirx.Shuffle([tirx.reinterpret("float64", half) for half in halves], [0, 1])
+    return tirx.reinterpret(f"float32x{lanes}", pair)
+
+
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
     """Write `lanes` consecutive elements from `index`."""
     builder.buffer_store(buffer, value, [index if lanes == 1 else tirx.Ramp(_i32(index), 1, lanes)])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse.formats import GroupedPatterns, pack, pack_blocks
+from edgesparse.formats import GroupedPatterns, pack_blocks, pack_rows
 from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
@@ -34,9 +34,9 @@ def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         residual = b.tensor(node.inputs[3], operator.out_layout)
     y = b.output(node.outputs[0], operator.out_layout)
-    if operator.kind == "depthwise":
+    if decision["kernel"] == "depthwise":
         _depthwise(b, node, operator, decision, x, residual, y)
-    elif operator.kind == "gemv":
+    elif decision["kernel"] == "gemv":
         _gemv(b, node, operator, decision, x, residual, y)
     else:
         _spmm(b, node, operator, decision, x, residual, y)
@@ -72,22 +72,25 @@ def _haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
 
 def _weights(
     b: PlanBuilder,
-    operator: Operator,
+    offsets: npt.NDArray[np.int32],
     blocks: Sequence[GroupedPatterns],
-    stride: int | None = None,
 ) -> tuple[Arg, Arg]:
     """Store the values of packed blocks, and their columns as element offsets or in uint16.
 
     Args:
         b: The builder.
-        operator: Whose weight it is.
+        offsets: Of every column, in elements.
         blocks: The packed blocks of columns.
-        stride: Elements between the planes that are read, where they are not as `operator` says.
     """
     values = np.concatenate([block.values for block in blocks])
-    offsets = _column_offsets(operator, stride)
     columns = offsets[np.concatenate([block.columns for block in blocks])]
-    if scale := column_scale(operator, blocks[0].group, stride):
+    return _stored(b, values, columns, column_scale(offsets, blocks[0].group))
+
+
+def _stored(
+    b: PlanBuilder, values: npt.NDArray[np.float32], columns: npt.NDArray[np.int32], scale: int
+) -> tuple[Arg, Arg]:
+    if scale:
         columns = (columns // scale).astype(np.uint16)
     # A kernel's pointers must point somewhere even when the matrix is all zeros.
     return (
@@ -96,8 +99,8 @@ def _weights(
     )
 
 
-def _column_offsets(operator: Operator, stride: int | None) -> npt.NDArray[np.int32]:
-    """Return every column's offset, with (phase) planes `stride` elements apart."""
+def column_offsets(operator: Operator, stride: int | None = None) -> npt.NDArray[np.int32]:
+    """Return every column's offset, with (phase) planes `stride` elements apart, if given."""
     offsets, window = operator.column_offsets(), operator.window
     if stride is None:
         return offsets
@@ -107,7 +110,7 @@ def _column_offsets(operator: Operator, stride: int | None) -> npt.NDArray[np.in
     return ((channel * planes + phase) * stride + at).astype(np.int32)
 
 
-def column_scale(operator: Operator, group: int, stride: int | None = None) -> int:
+def column_scale(offsets: npt.NDArray[np.int32], group: int) -> int:
     """Return the unit in which every column's offset fits uint16, or 0 to store int32 offsets.
 
     With one weight a column, columns are half of what is stored. With several they are little, and
@@ -115,7 +118,6 @@ def column_scale(operator: Operator, group: int, stride: int | None = None) -> i
     """
     if group > 1:
         return 0
-    offsets = _column_offsets(operator, stride)
     unit = int(np.gcd.reduce(offsets)) or 1
     return unit if int(offsets.max(initial=0)) // unit <= np.iinfo(np.uint16).max else 0
 
@@ -194,24 +196,7 @@ def _spmm(
 ) -> None:
     patterns = tuple(decision["patterns"])
     packed = pack_blocks(matrix_of(node), decision["group"], patterns, decision["k_blocks"])
-    blocks = operator.blocks(decision["tile"])
-    ordered = operator.tiles_overshoot
-    few = ordered or sum(block.tiles for block in blocks) < CHUNKED_BELOW_TILES
-    groups = -(-operator.rows // packed[0].group)
-    kernel = Spmm(
-        rows=operator.rows,
-        group=packed[0].group,
-        patterns=packed[0].patterns,
-        lanes=operator.out_layout.lanes,
-        blocks=blocks,
-        out_stride=operator.out_layout.plane_stride,
-        k_blocks=len(packed),
-        chunks=min(CHUNKS, groups) if few else 1,
-        ordered=ordered,
-        column_scale=column_scale(operator, packed[0].group),
-        by_lane=b.target.multiplies_by_lane,
-        **_fused(node, residual),
-    )
+    kernel = _spmm_kernel(b, operator, decision, packed, _fused(node, residual))
     source = _haloed(b, operator, x)
     tables = (
         b.constant(np.concatenate([_counts(block) for block in packed])),
@@ -219,24 +204,64 @@ def _spmm(
         b.constant(constant_of(node, 2)),
     )
     extra = [residual.read()] if residual else []
+    if kernel.panel:
+        panels = b.scratch(kernel.panel_elements, "panels").write()
+        offsets = _panel_offsets(kernel)
+        weights = (b.constant(column_offsets(operator)), panels, *_weights(b, offsets, packed))
+        kernel = dataclasses.replace(kernel, column_scale=column_scale(offsets, kernel.group))
+        b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
+        return
 
     def args(stride: int | None) -> tuple[Arg, ...]:
-        weights = _weights(b, operator, packed, stride)
+        weights = _weights(b, column_offsets(operator, stride), packed)
         return (source.read(), *weights, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
         stride = _plane_stride(operator)
         rows = dataclasses.replace(
             kernel,
-            column_scale=column_scale(operator, kernel.group, read),
+            column_scale=column_scale(column_offsets(operator, read), kernel.group),
             in_stride=stride if read is None else read,
             out_stride=kernel.out_stride if write is None else write,
             reach=_reach(operator),
         )
         return rows, args(read)
 
-    is_ordered = ordered or operator.images > 1
+    is_ordered = kernel.ordered or operator.images > 1
     b.call(kernel, *args(None), rows=None if is_ordered else by_rows)
+
+
+def _spmm_kernel(
+    b: PlanBuilder,
+    operator: Operator,
+    decision: dict[str, Any],
+    packed: Sequence[GroupedPatterns],
+    fused: dict[str, Any],
+) -> Spmm:
+    group, patterns = packed[0].group, packed[0].patterns
+    blocks = operator.blocks(decision["tile"])
+    ordered = operator.tiles_overshoot
+    few = ordered or sum(block.tiles for block in blocks) < CHUNKED_BELOW_TILES
+    return Spmm(
+        rows=operator.rows,
+        group=group,
+        patterns=patterns,
+        lanes=operator.out_layout.lanes,
+        blocks=blocks,
+        out_stride=operator.out_layout.plane_stride,
+        k_blocks=len(packed),
+        chunks=min(CHUNKS, -(-operator.rows // group)) if few else 1,
+        ordered=ordered,
+        column_scale=column_scale(column_offsets(operator), group),
+        by_lane=b.target.multiplies_by_lane,
+        panel=operator.cols if b.target.core.in_order else 0,
+        **fused,
+    )
+
+
+def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
+    """Return every column's offset in a panel."""
+    return np.arange(0, kernel.panel * kernel.panel_width, kernel.panel_width, dtype=np.int32)
 
 
 def _gemv(
@@ -248,20 +273,30 @@ def _gemv(
     residual: Tensor | None,
     y: Tensor,
 ) -> None:
-    lanes = decision["group"]
-    rows = align_up(operator.rows, lanes)
+    group = decision["group"]
+    lanes = min(group, b.lanes)
+    rows = align_up(operator.rows, group)
     weight = np.zeros((rows, operator.cols), np.float32)
     weight[: operator.rows] = matrix_of(node)
-    packed = pack(weight, lanes, tuple(decision["patterns"]))
+    values, columns, bounds = pack_rows(weight, group)
     bias = np.zeros(rows, np.float32)
     bias[: operator.rows] = constant_of(node, 2)
-    scale = column_scale(operator, packed.group)
+    offsets = column_offsets(operator)
+    scale = column_scale(offsets, group)
     kernel = Gemv(rows=rows, lanes=lanes, column_scale=scale, **_fused(node, residual))
+    if operator.out_layout.pixels > 1:
+        kernel = dataclasses.replace(
+            kernel,
+            vectors=group // lanes,
+            blocks=operator.pixel_blocks(decision["tile"]),
+            valid_rows=operator.rows,
+            out_stride=operator.out_layout.plane_stride,
+        )
     source = _haloed(b, operator, x)
     extra = [residual.read()] if residual else []
-    bounds = np.concatenate([[0], np.cumsum(_counts(packed))]).astype(np.int32)
+    weights = _stored(b, values, offsets[columns], scale)
     tables = (b.constant(bounds), b.constant(bias))
-    b.call(kernel, source.read(), *_weights(b, operator, [packed]), *tables, *extra, y.write())
+    b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
 
 
 def _depthwise(

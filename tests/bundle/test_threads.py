@@ -110,10 +110,11 @@ def test_the_runners_pool(parallel_bundle: Bundle) -> None:
 @pytest.mark.isa("neon")
 def test_arm64_under_emulation(tmp_path: Path, parallel_bundle: Bundle) -> None:
     toy = write_parallel(ARM64, tmp_path / "toy")
-    digits = edgesparse.compile(
-        zoo.path("digits_mobilenet_v1"), target="arm64", output=tmp_path / "digits"
-    )
-    for bundle in (toy, digits):
+    digits = [
+        edgesparse.compile(zoo.path("digits_mobilenet_v1"), target=target, output=tmp_path / target)
+        for target in ("arm64", "arm64-a55")
+    ]
+    for bundle in (toy, *digits):
         inputs = {name: x[None] for name, x in random_inputs(bundle).items()}
         found = []
         for threads in (1, 2):

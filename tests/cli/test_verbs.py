@@ -167,7 +167,7 @@ def test_report_of_foreign_documents(run, make_bundle, tmp_path, text) -> None:
 
 def test_targets(run) -> None:
     names = [target["name"] for target in run("targets", "--json").document["targets"]]
-    assert names == ["host", "arm64", "wasm", "wasm-relaxed"]
+    assert names == ["host", "arm64", "arm64-a55", "wasm", "wasm-relaxed"]
     assert "wasm-relaxed" in run("targets").out
 
 

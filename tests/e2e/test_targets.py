@@ -17,6 +17,7 @@ from edgesparse.models import zoo
 TARGETS = [
     "host",
     pytest.param("arm64", marks=pytest.mark.isa("neon")),
+    pytest.param("arm64-a55", marks=pytest.mark.isa("neon")),
     pytest.param("wasm", marks=pytest.mark.isa("wasm")),
     pytest.param("wasm-relaxed", marks=pytest.mark.isa("wasm")),
 ]

@@ -1,10 +1,11 @@
 """The machine code of the SpMM family: vector multiply-adds, no vector on the stack."""
 
+import dataclasses
 import re
 
 import pytest
 
-from edgesparse import codegen, cost, formats, tiling
+from edgesparse import codegen, cost, formats, kernels_arm, tiling
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.target import host_target, resolve_target
 
@@ -52,6 +53,19 @@ def test_a_tile_that_does_not_fit_would_be_noticed():
     target, _, spill = TARGETS["avx512"]
     code = assembly(spmm(8, 4, formats.full_pattern(8), target.lanes), target)
     assert re.search(spill, code)
+
+
+IN_ORDER = [(g, v) for g, tiles in kernels_arm.IN_ORDER_TILES.items() for v in tiles]
+
+
+@pytest.mark.parametrize(("group", "vectors"), IN_ORDER)
+def test_an_in_order_core_loads_halves_from_a_panel_and_spills_none(group, vectors):
+    patterns = formats.full_pattern(group) if group == 8 else formats.all_patterns(group)
+    kernel = dataclasses.replace(spmm(group, vectors, patterns, 4), panel=64, by_lane=True)
+    code = assembly(kernel, resolve_target("arm64-a55"))
+    assert len(re.findall(NEON_FMLA, code)) >= vectors * sum(p.bit_count() for p in patterns)
+    assert len(re.findall(r"ld1\t{ v\d+.d }\[1\]", code)) >= vectors
+    assert re.findall(NEON_SPILL, code) == []
 
 
 @pytest.mark.parametrize(
