@@ -17,7 +17,8 @@ from typing import Any
 import edgesparse
 from edgesparse.bundle import Bundle
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, choose_cpu, pinned
-from edgesparse.harness.devices import cpu_name, open_session, resolve_device
+from edgesparse.harness.devices import open_session, resolve_device
+from edgesparse.harness.local import cpu_name
 from edgesparse.harness.session import ProcessSession, Session
 from edgesparse.models import zoo
 

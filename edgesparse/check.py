@@ -20,7 +20,8 @@ from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.harness.devices import Device, open_session
 from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.samples import read_labels, read_samples
-from edgesparse.harness.session import Array, Session
+from edgesparse.harness.session import Session
+from edgesparse.harness.tensors import Array
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle

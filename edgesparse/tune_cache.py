@@ -26,7 +26,7 @@ import onnx_ir as ir
 
 from edgesparse.errors import OutputError
 from edgesparse.geometry import static_shape
-from edgesparse.harness.devices import cpu_name
+from edgesparse.harness.local import cpu_name
 from edgesparse.passes import candidates, editing, select_pattern
 from edgesparse.target import Target
 from edgesparse.user_cache import CACHE_VARIABLE, cache_path

@@ -23,9 +23,14 @@ from edgesparse import compiler, frontend
 from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.geometry import operator_of
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, pinned
-from edgesparse.harness.devices import DEVICES, Device, device_named, refuse_emulated
-from edgesparse.harness.session import ProcessSession
+from edgesparse.harness.bench import Limits, bench_sessions, pinned
+from edgesparse.harness.devices import (
+    DEVICES,
+    Device,
+    device_named,
+    open_session,
+    refuse_emulated,
+)
 from edgesparse.lower import SUPPORTED, layer_of
 from edgesparse.passes import editing, select_pattern
 from edgesparse.target import Target, resolve_target
@@ -244,10 +249,12 @@ class _Tuner:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-")))
             sessions = [
-                stack.enter_context(_OperatorSession(self.device, self._build(node, one, path)))
+                stack.enter_context(
+                    contextlib.closing(_OperatorSession(self.device, self._build(node, one, path)))
+                )
                 for one, path in ((d, folder / str(i)) for i, d in enumerate(decisions))
             ]
-            with pinned(sessions, choose_cpu()):
+            with pinned(sessions, self.device.choose_cpus(1)):
                 timings = bench_sessions(sessions, limits)
         return [timing.summary.median_ms * _US_PER_MS for timing in timings]
 
@@ -256,22 +263,15 @@ class _Tuner:
         return compiler.build(model, self.target, path, _NAME, model_sha256="")
 
 
-class _OperatorSession(ProcessSession):
+class _OperatorSession:
     """The runner of a one-operator bundle; a sample is the time of the operator's own steps."""
 
     def __init__(self, device: Device, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        _, operator, _ = manifest["layers"]  # between the copies of inputs and outputs
+        _, operator, _ = bundle.manifest["layers"]  # between the copies of inputs and outputs
         self._steps = slice(*operator["steps"])
-        super().__init__(
-            device.command(bundle),
-            inputs=manifest["inputs"],
-            outputs=manifest["outputs"],
-            device=device.name,
-        )
-
-    def __enter__(self) -> _OperatorSession:
-        return self
+        session = open_session(device, bundle)
+        self.ready, self.profile, self.pin = session.ready, session.profile, session.pin
+        self.run, self.load, self.close = session.run, session.load, session.close
 
     def bench(self, count: int, batch: int = 1) -> list[float]:
         """Return `count` samples in ms, each the mean over `batch` inferences."""

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from edgesparse.bundle import Bundle
-from edgesparse.harness.devices import machine_architecture
+from edgesparse.harness.local import machine_architecture
 from edgesparse.manifest import MANIFEST, WEIGHTS, json_bytes, pack_weights
 
 FAKE_RUNNER = pathlib.Path(__file__).parent / "fake_runner.py"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from edgesparse.errors import DeviceError
-from edgesparse.harness.devices import relaxed_simd_flags
+from edgesparse.harness.local import relaxed_simd_flags
 from edgesparse.harness.session import ProcessSession
 from edgesparse.target import Target, resolve_target
 

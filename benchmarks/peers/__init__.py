@@ -20,7 +20,7 @@ from typing import Any
 
 from edgesparse.harness.bench import choose_cpu
 from edgesparse.harness.browser import FILES, page_command
-from edgesparse.harness.devices import relaxed_simd_flags
+from edgesparse.harness.local import relaxed_simd_flags
 from edgesparse.harness.session import ProcessSession
 from peers.environment import module_of, node_modules, run_quietly, venv_python
 from peers.portable import write_portable

@@ -12,6 +12,7 @@ from edgesparse.cli.modelled import MODEL_NAMES, show_modelled
 from edgesparse.cli.options import (
     DeviceChoice,
     choose_device,
+    cores_option,
     json_option,
     open_bundle,
     percent_callback,
@@ -29,8 +30,8 @@ _DEFAULT_MAX_REGRESSION = 0.05
 @click.option(
     "--device",
     type=DeviceChoice(),
-    help="Where to run; by default what fits the bundle's target. browser:PATH names a Chromium;"
-    " qemu is refused: it emulates.",
+    help="Where to run; by default what fits the bundle's target. adb is the phone that is"
+    " connected, browser:PATH names a Chromium; qemu is refused: it emulates.",
 )
 @click.option(
     "--threads",
@@ -39,6 +40,7 @@ _DEFAULT_MAX_REGRESSION = 0.05
     show_default=True,
     help="Threads of the bundles, and of onnxruntime, each bound to a CPU of its own.",
 )
+@cores_option
 @click.option(
     "--runs",
     type=click.IntRange(1),
@@ -84,6 +86,7 @@ def command(
     bundles: tuple[pathlib.Path, ...],
     device: str | None,
     threads: int,
+    cores: str | None,
     runs: int | None,
     seconds: float | None,
     warmup: int | None,
@@ -125,6 +128,7 @@ def command(
         against=against_ort,
         profile_runs=PROFILE_RUNS if profile else 0,
         threads=threads,
+        cores=cores,
     )
     limit = _DEFAULT_MAX_REGRESSION if max_regression is None else max_regression
     slower = [] if saved is None else _compare(document, saved, limit)

@@ -98,7 +98,7 @@ def _device(outcome: Outcome) -> Device | None:
 
     try:
         device = resolve_device(None, outcome.bundle)
-        device.command(outcome.bundle)
+        device.check(outcome.bundle)
     except (DeviceError, UsageError) as error:
         outcome.skipped["check and bench"] = f"{error.message} ({error.hint})"
         return None

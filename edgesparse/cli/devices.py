@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 @click.command("devices")
 @json_option
 def command(as_json: bool) -> None:
-    """List the devices, whether each is available, and why not."""
-    from edgesparse.cli.output import emit_json, print_table, table
-    from edgesparse.harness.devices import DEVICES
+    """List the devices, whether each is available, and why not.
 
-    devices = DEVICES.values()
+    Phones that adb knows are listed one by one; machines behind ssh are not looked for.
+    """
+    from edgesparse.cli.output import emit_json, print_table, table
+    from edgesparse.harness.devices import list_devices
+
+    devices = list_devices()
     if as_json:
         emit_json({"schema": 1, "devices": [_entry(device) for device in devices]})
         return
@@ -27,7 +30,7 @@ def command(as_json: bool) -> None:
     for device in devices:
         reason = device.available()
         why = f"{reason}: {device.hint}" if reason else ""
-        made.add_row(device.name, "no" if reason else "yes", device.description, why)
+        made.add_row(device.name, "no" if reason else "yes", _description(device, reason), why)
     print_table(made)
 
 
@@ -39,5 +42,14 @@ def _entry(device: Device) -> dict[str, Any]:
         "available": reason is None,
         "reason": reason,
         "hint": device.hint if reason else None,
-        "measures_latency": not device.emulated,
+        "measures_latency": not device.emulated if reason is None or not device.is_remote else None,
+        "facts": device.describe() if reason is None and device.is_remote else None,
     }
+
+
+def _description(device: Device, reason: str | None) -> str:
+    if reason or not device.is_remote:
+        return device.description
+    facts = device.describe()
+    told = (facts["model"], facts["system"], facts["cpu"], "emulated" if device.emulated else "")
+    return ", ".join(filter(None, told))

@@ -16,11 +16,19 @@ TARGET_NAMES = ("host", "arm64", "arm64-a55", "wasm", "wasm-relaxed")
 DEVICE_NAMES = ("host", "qemu", "node", "browser")
 
 
+# Followed by which one: a serial number, an address, a path.
+DEVICE_KINDS = ("adb", "ssh", "browser")
+
+
 class DeviceChoice(click.Choice[str]):
-    """A device's name, or `browser:/path/to/chromium`."""
+    """A device's name, or one with a serial number, an address or a path behind a colon."""
 
     def __init__(self) -> None:
-        super().__init__(DEVICE_NAMES)
+        super().__init__((*DEVICE_NAMES, "adb"))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return how `--help` spells the choices."""
+        return f"[{'|'.join(DEVICE_NAMES)}|adb[:SERIAL]|ssh:USER@HOST]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name as it was given.
@@ -28,9 +36,18 @@ class DeviceChoice(click.Choice[str]):
         Raises:
             click.BadParameter: There is no such device.
         """
-        if str(value).startswith("browser:") and len(value) > len("browser:"):
+        kind, _, rest = str(value).partition(":")
+        if kind in DEVICE_KINDS and rest:
             return str(value)
         return super().convert(value, param, ctx)
+
+
+def _cores(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    from edgesparse.harness.cpus import is_cores
+
+    if text is not None and not is_cores(text):
+        raise click.BadParameter(f"{text!r} is none of big, little, all, or a mask like 0xF0")
+    return text
 
 
 json_option = click.option(
@@ -46,7 +63,15 @@ target_option = click.option(
 device_option = click.option(
     "--device",
     type=DeviceChoice(),
-    help="Where to run; by default what fits the bundle's target. browser:PATH names a Chromium.",
+    help="Where to run; by default what fits the bundle's target. adb is the phone that is"
+    " connected, browser:PATH names a Chromium.",
+)
+cores_option = click.option(
+    "--cores",
+    callback=_cores,
+    metavar="big|little|all|MASK",
+    help="CPUs to measure on: a cluster of the device, all without binding, or a mask like 0xF0."
+    "  [default: the fastest]",
 )
 no_tuned_option = click.option(
     "--no-tuned", is_flag=True, help="Decide by the cost model alone, whatever `tune` measured."

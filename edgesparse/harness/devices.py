@@ -1,50 +1,48 @@
-"""Devices: where a bundle can run. One class and one line in `DEVICES` for each.
+"""Devices: where a bundle can run, by the names that `--device` takes.
 
-A device says whether it is available, which bundles it accepts, and how their runner is started.
+A device says whether it is available, which bundles it accepts, and opens sessions on them.
 """
 
 from __future__ import annotations
 
-import functools
-import os
-import pathlib
-import platform
-import shutil
-import subprocess
-import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgesparse.errors import BundleError, DeviceError, UsageError
-from edgesparse.harness.browser import FILES, find_chromium, page_command
+from edgesparse.errors import DeviceError, UsageError
+from edgesparse.harness.adb import AdbDevice, list_phones
+from edgesparse.harness.local import BrowserDevice, HostDevice, NodeDevice, QemuDevice
 from edgesparse.harness.session import ProcessSession
+from edgesparse.harness.ssh import SshDevice
 from edgesparse.plan import MAX_THREADS
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
 
-EMULATED_NOTICE = "qemu proves correctness, it does not time: an emulated time is no latency"
-
-# (func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd ...)), the smallest module with it.
-_RELAXED_SIMD_MODULE = bytes.fromhex(
-    "0061736d0100000001080160037b7b7b017b030201000a0d010b00200020012002fd85020b"
-)
-_RELAXED_SIMD_FLAG = "--experimental-wasm-relaxed-simd"
+EMULATED_NOTICE = "an emulator proves correctness, it does not time: an emulated time is no latency"
 
 
 class Device(Protocol):
-    """Where a bundle can run.
+    """Where a bundle can run."""
 
-    Attributes:
-        name: As `--device` spells it.
-        description: One line for `edgesparse devices`.
-        emulated: Times measured here are no latencies.
-        hint: How to get it when it is not available.
-    """
+    @property
+    def name(self) -> str:
+        """As `--device` spells it."""
 
-    name: str
-    description: str
-    emulated: bool
-    hint: str
+    @property
+    def description(self) -> str:
+        """One line for `edgesparse devices`."""
+
+    @property
+    def emulated(self) -> bool:
+        """Times measured here are no latencies."""
+
+    @property
+    def is_remote(self) -> bool:
+        """It is another machine: onnxruntime, which runs on this one, is no peer."""
+
+    @property
+    def hint(self) -> str:
+        """How to get it when it is not available."""
 
     def available(self) -> str | None:
         """Return why the device cannot be used, or None when it can."""
@@ -52,165 +50,91 @@ class Device(Protocol):
     def accepts(self, architecture: str) -> bool:
         """Whether it can run code for `x86_64`, `aarch64` or `wasm32`."""
 
-    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
-        """Return the command that starts the bundle's runner."""
+    def check(self, bundle: Bundle) -> None:
+        """Refuse a bundle whose code needs what the CPU or the engine lacks."""
+
+    def open(self, bundle: Bundle, threads: int = 1) -> ProcessSession:
+        """Start the bundle's runner."""
+
+    def choose_cpus(self, threads: int, cores: str | None = None) -> tuple[int, ...]:
+        """Return the CPUs to bind threads to; `cores` as `--cores` spells it."""
+
+    def conditions(self) -> dict[str, Any]:
+        """Return governor, clocks, temperatures, load and screen; see `harness.conditions`."""
 
     def describe(self) -> dict[str, Any]:
         """Return what a result file should say about it."""
 
 
-class HostDevice:
-    """This machine."""
-
-    name = "host"
-    description = "this machine, natively"
-    emulated = False
-    hint = "use Linux on x86-64 or aarch64"
-
-    def available(self) -> str | None:
-        """Return why the device cannot be used, or None when it can."""
-        if sys.platform != "linux":
-            return f"native runners are Linux executables, and this is {sys.platform}"
-        return None
-
-    def accepts(self, architecture: str) -> bool:
-        """Whether this machine is of that architecture."""
-        return architecture == machine_architecture()
-
-    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
-        """Return the command that starts the bundle's runner.
-
-        Raises:
-            DeviceError: This CPU lacks what the code needs.
-        """
-        from edgesparse.target import missing_cpu_flags
-
-        if missing := missing_cpu_flags(tuple(bundle.manifest["target"].get("required", ()))):
-            raise DeviceError(
-                f"device host: the bundle needs CPU features this machine lacks:"
-                f" {', '.join(missing)}",
-                hint="compile it on this machine with `--target host`",
-            )
-        return _native_command(bundle, threads)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the CPU's name."""
-        return {"cpu": cpu_name()}
-
-
-class QemuDevice:
-    """An emulated aarch64 core: correctness only."""
-
-    name = "qemu"
-    description = "aarch64 emulated by qemu-user: proves correctness, does not time"
-    emulated = True
-    hint = "apt-get install qemu-user"
-
-    def available(self) -> str | None:
-        """Return why the device cannot be used, or None when it can."""
-        return None if _qemu() else "qemu-aarch64 is not installed"
-
-    def accepts(self, architecture: str) -> bool:
-        """Whether the code is for aarch64."""
-        return architecture == "aarch64"
-
-    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
-        """Return the command that starts the bundle's runner.
-
-        The emulated core is a Cortex-A72, plain ARMv8.0-A: an instruction a later core has but
-        the oldest supported phone does not is an error here too.
-        """
-        runner = _native_command(bundle, threads)
-        return [_qemu() or "qemu-aarch64", "-cpu", "cortex-a72", *runner]
-
-    def describe(self) -> dict[str, Any]:
-        """Return the emulated core."""
-        return {"cpu": "cortex-a72, emulated", "qemu": _first_line([_qemu() or "", "--version"])}
-
-
-class NodeDevice:
-    """WebAssembly in node's V8."""
-
-    name = "node"
-    description = "WebAssembly in node"
-    emulated = False
-    hint = "apt-get install nodejs"
-
-    def available(self) -> str | None:
-        """Return why the device cannot be used, or None when it can."""
-        return None if _node() else "node is not installed"
-
-    def accepts(self, architecture: str) -> bool:
-        """Whether the code is WebAssembly."""
-        return architecture == "wasm32"
-
-    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
-        """Return the command that starts the bundle's runner.
-
-        Raises:
-            DeviceError: The bundle needs relaxed SIMD and this node has none.
-        """
-        flags: tuple[str, ...] = ()
-        if "+relaxed-simd" in bundle.manifest["target"]["features"]:
-            flags = relaxed_simd_flags()
-        root = pathlib.Path(bundle.path).resolve()
-        runner = [str(_existing(root / "runner.mjs")), str(root)]
-        return [_node() or "node", *flags, *runner, *_thread_words(threads)]
-
-    def describe(self) -> dict[str, Any]:
-        """Return the CPU's name and node's version."""
-        return {"cpu": cpu_name(), "node": node_version()}
-
-
-class BrowserDevice:
-    """WebAssembly in a headless Chromium: the page is isolated and its policy forbids eval."""
-
-    name = "browser"
-    description = "WebAssembly in a headless Chromium; `browser:/path/to/chromium` says which"
-    emulated = False
-    hint = "apt-get install chromium, or name one: `--device browser:/path/to/chromium`"
-
-    def __init__(self, executable: str | None = None) -> None:
-        """Take this executable, or by default what is found."""
-        self._given = executable
-
-    def available(self) -> str | None:
-        """Return why the device cannot be used, or None when it can."""
-        if sys.platform == "win32":
-            return "Chromium is driven over POSIX pipes, and this is Windows"
-        if self._given is not None:
-            return None if shutil.which(self._given) else f"{self._given} is no executable"
-        return None if find_chromium() else "Chromium is not installed"
-
-    def accepts(self, architecture: str) -> bool:
-        """Whether the code is WebAssembly."""
-        return architecture == "wasm32"
-
-    def command(self, bundle: Bundle, threads: int = 1) -> list[str]:
-        """Return the command that drives the bundle's runner in a page."""
-        root = pathlib.Path(bundle.path).resolve()
-        _existing(root / "runner-page.mjs")
-        arguments = ["/bundle/", threads, FILES]
-        module = "/bundle/runner-page.mjs"
-        return page_command(self._executable(), module, arguments, {"/bundle/": str(root)})
-
-    def describe(self) -> dict[str, Any]:
-        """Return the CPU's name and the browser's version."""
-        version = _first_line([self._executable(), "--version"])
-        return {"cpu": cpu_name(), "browser": version}
-
-    def _executable(self) -> str:
-        return self._given or find_chromium() or "chromium"
-
-
-_ALL: tuple[Device, ...] = (HostDevice(), QemuDevice(), NodeDevice(), BrowserDevice())
-DEVICES: dict[str, Device] = {device.name: device for device in _ALL}
+# Of this machine; phones and hosts are made when they are named.
+_LOCAL: tuple[Device, ...] = (HostDevice(), QemuDevice(), NodeDevice(), BrowserDevice())
+DEVICES: dict[str, Device] = {device.name: device for device in _LOCAL}
 
 
 def device_named(name: str) -> Device:
-    """Return the device that `--device` names, e.g. `node` or `browser:/path/to/chromium`."""
-    kind, _, executable = name.partition(":")
-    return BrowserDevice(executable) if executable and kind == "browser" else DEVICES[name]
+    """Return the device that `--device` names, e.g. `node`, `adb:SERIAL` or `ssh:user@host`.
+
+    Raises:
+        UsageError: There is no such device, or the name stands for several.
+    """
+    kind, colon, rest = name.partition(":")
+    if name == "adb:all":
+        raise UsageError(
+            "device adb:all: this takes one device, not all phones",
+            hint="name one: `--device adb:SERIAL`; `edgesparse devices` lists them",
+        )
+    if kind == "browser" and rest:
+        return BrowserDevice(rest)
+    if kind == "adb" and bool(colon) == bool(rest):
+        return AdbDevice(rest or None)
+    if kind == "ssh" and rest:
+        return SshDevice(rest)
+    if name not in DEVICES:
+        raise UsageError(
+            f"unknown device {name!r}: expected {', '.join(DEVICES)}, adb, adb:SERIAL"
+            " or ssh:user@host",
+            hint="`edgesparse devices` lists them",
+        )
+    return DEVICES[name]
+
+
+def expand_devices(names: Sequence[str]) -> list[Device]:
+    """Return the devices that names stand for, each once; `adb:all` is every phone connected.
+
+    Phones that are not ready are among them: `available()` says why each cannot be used.
+
+    Raises:
+        UsageError: There is no such device.
+        DeviceError: `adb:all`, and there is no phone or no adb.
+    """
+    found: dict[str, Device] = {}
+    for name in names:
+        for device in all_phones() if name == "adb:all" else [device_named(name)]:
+            found.setdefault(device.name, device)
+    return list(found.values())
+
+
+def list_devices() -> list[Device]:
+    """Return this machine's devices and every phone that adb knows; `adb` where there is none."""
+    try:
+        return [*DEVICES.values(), *all_phones()]
+    except DeviceError:
+        return [*DEVICES.values(), AdbDevice()]
+
+
+def all_phones() -> list[Device]:
+    """Return a device for each phone that adb knows.
+
+    Raises:
+        DeviceError: There is none, or no adb.
+    """
+    phones = list_phones("adb:all")
+    if not phones:
+        raise DeviceError(
+            "device adb:all: no phone is connected",
+            hint="connect some with USB debugging switched on, or `adb connect HOST:PORT`",
+        )
+    return [AdbDevice(phone.serial) for phone in phones]
 
 
 def resolve_device(name: str | None, bundle: Bundle) -> Device:
@@ -220,25 +144,47 @@ def resolve_device(name: str | None, bundle: Bundle) -> Device:
         UsageError: The device cannot run the bundle's target.
         DeviceError: The device is not available.
     """
-    architecture = str(bundle.manifest["target"]["triple"]).split("-", 1)[0]
+    if name is not None:
+        return fitting_device(device_named(name), bundle)
+    architecture = architecture_of(bundle)
     fitting = [device for device in DEVICES.values() if device.accepts(architecture)]
-    if name is None and not fitting:
+    if not fitting:
         raise UsageError(
             f"{bundle.path}: no device here runs {architecture} code",
             hint="compile the model for this machine with `--target host`",
         )
-    device = fitting[0] if name is None else device_named(name)
+    return fitting_device(fitting[0], bundle)
+
+
+def architecture_of(bundle: Bundle) -> str:
+    """Return the architecture of a bundle's code as LLVM triples spell it."""
+    return str(bundle.manifest["target"]["triple"]).split("-", 1)[0]
+
+
+def fitting_device(device: Device, bundle: Bundle) -> Device:
+    """Return the device after making sure that it can run the bundle now.
+
+    Raises:
+        UsageError: The device cannot run the bundle's target.
+        DeviceError: The device is not available.
+    """
+    architecture = architecture_of(bundle)
     if not device.accepts(architecture):
+        fitting = [other for other in DEVICES.values() if other.accepts(architecture)]
         target = bundle.manifest["target"]["name"]
         names = " or ".join(f"`--device {d.name}`" for d in fitting)
         raise UsageError(
             f"{bundle.path}: device {device.name} cannot run a bundle for target {target}"
-            f" ({architecture})",
+            f" ({architecture}){_own_architecture(device)}",
             hint=f"use {names}" if names else "compile the model for another target",
         )
     if reason := device.available():
         raise DeviceError(f"device {device.name}: {reason}", hint=device.hint)
     return device
+
+
+def _own_architecture(device: Device) -> str:
+    return f", it runs {device.describe()['architecture']}" if device.is_remote else ""
 
 
 def refuse_emulated(device: Device) -> None:
@@ -276,93 +222,4 @@ def open_session(device: Device, bundle: Bundle, threads: int = 1) -> ProcessSes
         BundleError: The bundle holds no runner.
     """
     check_threads(threads)
-    return ProcessSession(
-        device.command(bundle, threads),
-        inputs=bundle.manifest["inputs"],
-        outputs=bundle.manifest["outputs"],
-        device=device.name,
-    )
-
-
-def machine_architecture() -> str:
-    """Return this machine's architecture as LLVM triples spell it."""
-    machine = platform.machine()
-    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-
-
-def cpu_name() -> str:
-    """Return the CPU's name as the system tells it."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
-
-
-def node_version() -> str:
-    """Return node's version, e.g. `v20.1.0`, or "" when it is missing."""
-    node = _node()
-    return _first_line([node, "--version"]) if node else ""
-
-
-@functools.cache
-def relaxed_simd_flags() -> tuple[str, ...]:
-    """Return the flags with which this node compiles relaxed SIMD, found by trying.
-
-    Raises:
-        DeviceError: It does not with any.
-    """
-    for flags in ((), (_RELAXED_SIMD_FLAG,)):
-        if _node_validates(_RELAXED_SIMD_MODULE, flags):
-            return flags
-    raise DeviceError(
-        f"device node: node {node_version()} has no relaxed SIMD",
-        hint="install node 20 or newer, or compile with `--target wasm`",
-    )
-
-
-def _node_validates(module: bytes, flags: tuple[str, ...]) -> bool:
-    script = f"process.exit(WebAssembly.validate(new Uint8Array({list(module)})) ? 0 : 1)"
-    result = subprocess.run([_node() or "node", *flags, "-e", script], capture_output=True)
-    return result.returncode == 0
-
-
-def _node() -> str | None:
-    return shutil.which("node")
-
-
-def _qemu() -> str | None:
-    return shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-
-
-def _first_line(command: list[str]) -> str:
-    try:
-        text = subprocess.run(command, capture_output=True, text=True).stdout
-    except OSError:
-        return ""
-    return text.strip().partition("\n")[0]
-
-
-def _native_command(bundle: Bundle, threads: int) -> list[str]:
-    root = pathlib.Path(bundle.path).resolve()
-    runner = _existing(root / "runner")
-    if not os.access(runner, os.X_OK):
-        raise BundleError(
-            f"{runner} is not executable", hint=f"it lost its mode when copied: chmod +x {runner}"
-        )
-    return [str(runner), str(_existing(root / "weights.bin")), *_thread_words(threads)]
-
-
-def _thread_words(threads: int) -> list[str]:
-    """Named only when it matters, so that a bundle from before there were threads runs on."""
-    return [] if threads == 1 else [str(threads)]
-
-
-def _existing(path: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise BundleError(
-            f"the bundle {path.parent} holds no {path.name}",
-            hint="compile it again with `edgesparse compile`",
-        )
-    return path
+    return device.open(bundle, threads)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpus, pinned
+from edgesparse.harness.bench import Limits, bench_sessions, pinned
 from edgesparse.harness.devices import Device, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import profile_layers
@@ -30,6 +30,7 @@ def measure(
     against: str | os.PathLike[str] | None = None,
     profile_runs: int = 0,
     threads: int = 1,
+    cores: str | None = None,
 ) -> dict[str, Any]:
     """Return the result document of bundles measured in turns, all on the same CPUs.
 
@@ -40,6 +41,7 @@ def measure(
         against: ONNX file to run under onnxruntime beside them.
         profile_runs: Instrumented inferences of each bundle after the others; 0 for no profile.
         threads: Threads of every bundle and of the peer, each bound to a CPU of its own.
+        cores: Which ones: `big`, `little`, `all` or a mask like `0xF0`; None for the fastest.
 
     Raises:
         UsageError: The peer's model has other inputs than a bundle, or the device has not so
@@ -47,7 +49,13 @@ def measure(
         DeviceError: The device is emulated, missing, or failed.
     """
     refuse_emulated(device)
-    cpus = choose_cpus(threads)
+    if device.is_remote and against is not None:
+        raise UsageError(
+            f"onnxruntime runs on this machine, the bundle on {device.name}: no ratio would mean"
+            " anything",
+            hint="leave `--against-ort` out, or measure both here with `--device host`",
+        )
+    cpus = device.choose_cpus(threads, cores)
     with contextlib.ExitStack() as stack:
         sessions: list[Session] = [
             stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles

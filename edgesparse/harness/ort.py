@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgesparse.errors import DeviceError, InvalidModelError, UsageError
-from edgesparse.harness.session import Array, Tensor, own_threads, pin_threads
+from edgesparse.harness.affinity import own_threads, pin_threads
+from edgesparse.harness.tensors import Array, Tensor
 
 _NS_PER_MS = 1e6
 _IDLE_CHECK_SECONDS = 0.01

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgesparse.errors import OutputError, UsageError
-from edgesparse.harness.session import Array
+from edgesparse.harness.tensors import Array
 
 LABEL = "label"
 

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pathlib
 import queue
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edgesparse.errors import DeviceError, UsageError
-
-Array = npt.NDArray[Any]
-Tensor = Mapping[str, Any]
+from edgesparse.harness.affinity import pin_threads, threads_of
+from edgesparse.harness.tensors import Array, Tensor, interleave, little_endian, size_bytes
 
 OPEN_TIMEOUT_SECONDS = 120.0
 COMMAND_TIMEOUT_SECONDS = 600.0
 _LEAVE_SECONDS = 2.0
 _END_SECONDS = 8.0
 _NS_PER_MS = 1e6
+# Of a device's clock over ours; a fake runner in tests answers in no time at all.
+_MAX_CLOCK_RATIO = 1.05
+_MAX_CLOCK_OFFSET_NS = 1e9
+_MAX_NS = 1e15  # eleven days
 
 
 class Session(Protocol):
@@ -99,6 +101,28 @@ def check_inputs(inputs: Mapping[str, Array], tensors: Sequence[Tensor], *, stac
     return counts.pop() if counts else 1
 
 
+class Place(Protocol):
+    """Where a runner works, when that is not a folder of this machine."""
+
+    def word(self, path: pathlib.Path) -> str:
+        """Return what the runner calls the file that is `path` here."""
+
+    def send(self, path: pathlib.Path) -> None:
+        """Make a file of this machine one of the runner's."""
+
+    def fetch(self, path: pathlib.Path) -> None:
+        """Make a file of the runner's one of this machine."""
+
+    def pin(self, process: int, cpus: Sequence[int]) -> None:
+        """Bind the threads of the runner's process to a CPU each."""
+
+    def why_ended(self, status: int) -> str:
+        """Return what has become of a runner whose output ended."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
 class ProcessSession:
     """A bundle's runner in a process of its own."""
 
@@ -111,15 +135,27 @@ class ProcessSession:
         device: str,
         timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
         open_timeout_seconds: float = OPEN_TIMEOUT_SECONDS,
+        place: Place | None = None,
     ) -> None:
         """Start the runner and wait until it is ready.
+
+        Args:
+            command: What starts it.
+            inputs: The manifest's `inputs`.
+            outputs: The manifest's `outputs`.
+            device: The device's name.
+            timeout_seconds: How long it may take over a command.
+            open_timeout_seconds: How long it may take until it is ready.
+            place: Where it works, if not here; closed with the session.
 
         Raises:
             DeviceError: It cannot be started, or cannot open the bundle.
         """
         self._inputs, self._outputs = inputs, outputs
-        self._device, self._timeout = device, timeout_seconds
+        self._device, self._timeout, self._place = device, timeout_seconds, place
         self._stack = contextlib.ExitStack()
+        if place is not None:
+            self._stack.callback(place.close)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._scratch = pathlib.Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-"))
@@ -182,8 +218,9 @@ class ProcessSession:
         if line is None:
             self._lines.put(None)  # the next question must not wait for a dead runner
             status = self._process.wait()
+            ended = self._place.why_ended(status) if self._place else None
             raise DeviceError(
-                f"device {self._device}: the runner ended with status {status}"
+                f"device {self._device}: {ended or f'the runner ended with status {status}'}"
                 f"{self._quote_stderr()}"
             )
         try:
@@ -226,17 +263,26 @@ class ProcessSession:
 
     def bench(self, count: int, batch: int = 1) -> list[float]:
         """Return `count` samples in ms, each the mean of `batch` back-to-back inferences."""
-        samples = self._ask("bench", count, batch).get("samples_ns")
-        self._expect(isinstance(samples, list) and len(samples) == count, "bench")
-        return [ns / _NS_PER_MS for ns in samples or ()]
+        start = time.monotonic_ns()
+        samples = self._ask("bench", count, batch).get("samples_ns", [])
+        self._expect(_are_times(samples) and len(samples) == count, "bench")
+        # A clock that runs faster than ours, or an answer that arrived altered.
+        elapsed = time.monotonic_ns() - start
+        told = sum(samples) * batch
+        if told > elapsed * _MAX_CLOCK_RATIO + _MAX_CLOCK_OFFSET_NS:
+            raise DeviceError(
+                f"device {self._device}: it says that {count * batch} inferences took"
+                f" {told / _NS_PER_MS:g} ms, but {elapsed / _NS_PER_MS:g} ms went by"
+            )
+        return [ns / _NS_PER_MS for ns in samples]
 
     def profile(self, count: int) -> list[list[float]]:
         """Return for each of `count` inferences the time of every step in ms."""
-        rows = self._ask("profile", count).get("steps_ns")
+        rows = self._ask("profile", count).get("steps_ns", [])
         steps = self.ready.get("step_count")
-        fits = isinstance(rows, list) and all(len(row) == steps for row in rows)
-        self._expect(fits and len(rows or ()) == count, "profile")
-        return [[ns / _NS_PER_MS for ns in row] for row in rows or ()]
+        fits = isinstance(rows, list) and all(_are_times(row) and len(row) == steps for row in rows)
+        self._expect(fits and len(rows) == count, "profile")
+        return [[ns / _NS_PER_MS for ns in row] for row in rows]
 
     def _expect(self, is_right: bool, command: str) -> None:
         if not is_right:
@@ -250,19 +296,31 @@ class ProcessSession:
         """
         count = check_inputs(inputs, self._inputs, stacked=True)
         source, sink = self._scratch / "inputs.bin", self._scratch / "outputs.bin"
-        source.write_bytes(_interleave(inputs, self._inputs, count))
+        source.write_bytes(interleave(inputs, self._inputs, count))
         sink.unlink(missing_ok=True)
-        self._ask("run", count, source.name, sink.name)
+        self._ask("run", count, self._sent(source), self._word(sink))
+        if self._place is not None:
+            self._place.fetch(sink)
         return self._read_outputs(sink, count)
 
+    def _word(self, path: pathlib.Path) -> str:
+        """Return what the runner calls a file."""
+        return path.name if self._place is None else self._place.word(path)
+
+    def _sent(self, path: pathlib.Path) -> str:
+        """Return what the runner calls a file, after sending it to where it works."""
+        if self._place is not None:
+            self._place.send(path)
+        return self._word(path)
+
     def _read_outputs(self, path: pathlib.Path, count: int) -> dict[str, Array]:
-        sizes = [_size_bytes(tensor) for tensor in self._outputs]
+        sizes = [size_bytes(tensor) for tensor in self._outputs]
         data = np.fromfile(path, np.uint8) if path.exists() else np.empty(0, np.uint8)
         self._expect(data.size == count * sum(sizes), "run")
         pieces = np.split(data.reshape(count, sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
         return {
             tensor["name"]: np.ascontiguousarray(piece)
-            .view(_little_endian(tensor["dtype"]))
+            .view(little_endian(tensor["dtype"]))
             .reshape(count, *tensor["shape"])
             for tensor, piece in zip(self._outputs, pieces, strict=True)
         }
@@ -276,9 +334,9 @@ class ProcessSession:
         check_inputs(inputs, self._inputs, stacked=False)
         path = self._scratch / "load.bin"
         path.write_bytes(
-            _interleave({name: array[None] for name, array in inputs.items()}, self._inputs, 1)
+            interleave({name: array[None] for name, array in inputs.items()}, self._inputs, 1)
         )
-        self._ask("load", path.name)
+        self._ask("load", self._sent(path))
 
     def pin(self, *cpus: int) -> None:
         """Bind the runner's main thread to one CPU, or its threads to several.
@@ -287,7 +345,10 @@ class ProcessSession:
         """
         # A browser computes in another process than the one that was started.
         main = int(self.ready.get("pid") or self._process.pid)
-        pin_threads(_threads_of(main) if len(cpus) > 1 else [main], cpus)
+        if self._place is not None:
+            self._place.pin(main, cpus)
+            return
+        pin_threads(threads_of(main) if len(cpus) > 1 else [main], cpus)
 
     def _stop(self) -> None:
         process = self._process
@@ -318,44 +379,8 @@ class ProcessSession:
         self.close()
 
 
-def pin_threads(threads: Sequence[int], cpus: Sequence[int]) -> None:
-    """Bind threads (ids of the system) to a CPU each, or to all where there are too few."""
-    for index, thread in enumerate(threads):
-        own = {cpus[index]} if len(threads) <= len(cpus) else set(cpus)
-        # The system has no such call, or the thread has ended.
-        with contextlib.suppress(OSError, AttributeError):
-            os.sched_setaffinity(thread, own)
-
-
-def _threads_of(process: int) -> list[int]:
-    """Return the threads of a process, its first one first."""
-    try:
-        threads = sorted(map(int, os.listdir(f"/proc/{process}/task")))
-    except OSError:
-        return [process]
-    return [process, *(thread for thread in threads if thread != process)]
-
-
-def own_threads() -> set[int]:
-    """Return the threads of this process, where the system tells."""
-    return set(_threads_of(os.getpid()))
-
-
-def _little_endian(dtype: str) -> np.dtype[Any]:
-    little: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
-    return little
-
-
-def _size_bytes(tensor: Tensor) -> int:
-    return int(np.prod(tensor["shape"], dtype=np.int64)) * np.dtype(tensor["dtype"]).itemsize
-
-
-def _interleave(inputs: Mapping[str, Array], tensors: Sequence[Tensor], count: int) -> bytes:
-    """Return sample after sample, each the bytes of all inputs in order."""
-    rows = [
-        np.ascontiguousarray(inputs[tensor["name"]], _little_endian(tensor["dtype"]))
-        .reshape(count, -1)
-        .view(np.uint8)
-        for tensor in tensors
-    ]
-    return np.concatenate(rows, axis=1).tobytes() if rows else b""
+def _are_times(values: Any) -> bool:
+    """Whether an answer is a list of numbers that can be times."""
+    return isinstance(values, list) and all(
+        isinstance(value, int | float) and 0 <= value < _MAX_NS for value in values
+    )

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgesparse.errors import UsageError
 from edgesparse.harness.samples import read_labels, read_samples
-from edgesparse.harness.session import Array as AnyArray
-from edgesparse.harness.session import Tensor
+from edgesparse.harness.tensors import Array as AnyArray
+from edgesparse.harness.tensors import Tensor
 from edgesparse.pruning.activations import Activations, Sample
 from edgesparse.pruning.network import Array
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from edgesparse import compiler, cost
 from edgesparse.channels import analyse
-from edgesparse.harness.session import Tensor
+from edgesparse.harness.tensors import Tensor
 from edgesparse.passes import editing, select_pattern
 from edgesparse.passes.row_groups import RowGrouper
 from edgesparse.pruning.network import Array, Layer, Network

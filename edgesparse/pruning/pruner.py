@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from edgesparse import compiler
 from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import read_model
-from edgesparse.harness.session import Array as AnyArray
+from edgesparse.harness.tensors import Array as AnyArray
 from edgesparse.pruning import moments
 from edgesparse.pruning.activations import Activations
 from edgesparse.pruning.curves import Offer, make_offer, problems_of

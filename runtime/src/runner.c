@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runner.h"
 
@@ -303,9 +304,9 @@ int main(int argc, char **argv) {
     return 1;
   }
   printf("{\"ready\": true, \"open_ms\": %.3f, \"arena_bytes\": %llu, \"step_count\": %d, "
-         "\"timer_resolution_ns\": %lld}\n",
+         "\"timer_resolution_ns\": %lld, \"pid\": %ld}\n",
          open_ms, (unsigned long long)s.model->arena_bytes, (int)s.model->step_count,
-         (long long)timer_resolution_ns());
+         (long long)timer_resolution_ns(), (long)getpid());
   fflush(stdout);
   serve(&s);
   es_pool_destroy(s.pool);

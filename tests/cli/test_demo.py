@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-DEVICES = "edgesparse.harness.devices"
+DEVICES = "edgesparse.harness.local"
 TRIPLES = {
     "wasm": "wasm32-unknown-unknown",
     "wasm-relaxed": "wasm32-unknown-unknown",

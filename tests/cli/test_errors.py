@@ -161,7 +161,7 @@ def test_a_slowdown_within_the_noise_warns(run, make_bundle, tmp_path) -> None:
 
 
 def test_an_emulator_does_not_bench(run, make_bundle, monkeypatch) -> None:
-    monkeypatch.setattr("edgesparse.harness.devices._qemu", lambda: "/usr/bin/qemu-aarch64")
+    monkeypatch.setattr("edgesparse.harness.local._qemu", lambda: "/usr/bin/qemu-aarch64")
     make_bundle(target="arm64", triple="aarch64-linux-gnu")
     outcome = run("bench", "out", "--device", "qemu")
     assert outcome.code == 6
@@ -169,7 +169,7 @@ def test_an_emulator_does_not_bench(run, make_bundle, monkeypatch) -> None:
 
 
 def test_a_missing_device_is_6(run, make_bundle, monkeypatch) -> None:
-    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: None)
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
     make_bundle(target="wasm", triple="wasm32-unknown-unknown")
     outcome = run("bench", "out")
     assert outcome.code == 6
@@ -186,7 +186,7 @@ def test_a_dying_runner_is_6(run, make_bundle, model) -> None:
 
 
 def test_two_devices_in_one_bench(run, make_bundle, monkeypatch) -> None:
-    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: "/usr/bin/node")
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: "/usr/bin/node")
     make_bundle("a")
     make_bundle("b", target="wasm", triple="wasm32-unknown-unknown")
     outcome = run("bench", "a", "b")

@@ -172,7 +172,7 @@ def test_targets(run) -> None:
 
 
 def test_devices(run, monkeypatch) -> None:
-    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: None)
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
     devices = {d["name"]: d for d in run("devices", "--json").document["devices"]}
     assert devices["node"]["reason"] == "node is not installed"
     assert not devices["qemu"]["measures_latency"]

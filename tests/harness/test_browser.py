@@ -17,7 +17,7 @@ from bundle.parallel import STEPS, parallel_inputs, parallel_outputs, parallel_p
 from edgesparse import codegen
 from edgesparse.bundle import Bundle, write_bundle
 from edgesparse.errors import DeviceError
-from edgesparse.harness import devices
+from edgesparse.harness import local
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import DEVICES, device_named, open_session
 from edgesparse.harness.measure import measure
@@ -155,5 +155,5 @@ def test_something_that_is_no_browser(
 
 
 def test_windows_has_no_such_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.sys, "platform", "win32")
+    monkeypatch.setattr(local.sys, "platform", "win32")
     assert "POSIX pipes" in str(device_named(f"browser:{sys.executable}").available())

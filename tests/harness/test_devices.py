@@ -6,16 +6,15 @@ from fake_bundle import write_fake_bundle
 
 from edgesparse.cli.options import DEVICE_NAMES, TARGET_NAMES
 from edgesparse.errors import BundleError, DeviceError, UsageError
-from edgesparse.harness import devices
+from edgesparse.harness import local
 from edgesparse.harness.bench import Limits, choose_cpus
 from edgesparse.harness.devices import (
     DEVICES,
-    machine_architecture,
     open_session,
     refuse_emulated,
-    relaxed_simd_flags,
     resolve_device,
 )
+from edgesparse.harness.local import machine_architecture, relaxed_simd_flags
 from edgesparse.harness.measure import measure
 from edgesparse.target import DESCRIPTIONS
 
@@ -66,7 +65,7 @@ def test_a_missing_tool_has_a_hint(
 ) -> None:
     if triple.startswith("x86_64"):
         pytest.skip("no emulator of x86-64 is offered")
-    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    monkeypatch.setattr(local.shutil, "which", lambda name: None)
     bundle = write_fake_bundle(tmp_path / "b", triple=triple)
     with pytest.raises(DeviceError, match=f"{tool} is not installed") as caught:
         resolve_device(None, bundle)
@@ -111,7 +110,7 @@ def test_a_browser_is_named_by_its_path(tmp_path: pathlib.Path) -> None:
 def test_a_missing_browser_has_a_hint(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    monkeypatch.setattr(local.shutil, "which", lambda name: None)
     bundle = write_fake_bundle(tmp_path / "b", target="wasm", triple=WASM)
     with pytest.raises(DeviceError, match="Chromium is not installed"):
         resolve_device("browser", bundle)
@@ -144,12 +143,12 @@ def test_no_latency_is_measured_on_an_emulator(tmp_path: pathlib.Path) -> None:
 def test_relaxed_simd_flags_are_found_by_trying() -> None:
     relaxed_simd_flags.cache_clear()
     flags = relaxed_simd_flags()
-    assert devices._node_validates(devices._RELAXED_SIMD_MODULE, flags)
-    assert not devices._node_validates(devices._RELAXED_SIMD_MODULE[:-1], flags)
+    assert local._node_validates(local._RELAXED_SIMD_MODULE, flags)
+    assert not local._node_validates(local._RELAXED_SIMD_MODULE[:-1], flags)
 
 
 def test_a_node_without_relaxed_simd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_node_validates", lambda module, flags: False)
+    monkeypatch.setattr(local, "_node_validates", lambda module, flags: False)
     relaxed_simd_flags.cache_clear()
     with pytest.raises(DeviceError, match="no relaxed SIMD") as caught:
         relaxed_simd_flags()

@@ -10,10 +10,10 @@ from bundle.fixtures import write_toy
 from bundle.toy import toy_inputs
 from texts import proto
 
+from edgesparse.harness.affinity import pin_threads
 from edgesparse.harness.bench import choose_cpus
 from edgesparse.harness.devices import DEVICES, open_session
 from edgesparse.harness.ort import OrtSession
-from edgesparse.harness.session import pin_threads
 from edgesparse.target import resolve_target
 
 CPUS = choose_cpus(2)

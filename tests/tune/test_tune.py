@@ -242,7 +242,7 @@ def test_devices_that_cannot_time_the_target(cache, model, timer, target, device
 
 
 def test_a_device_that_is_missing(cache, model, monkeypatch):
-    monkeypatch.setattr("edgesparse.harness.devices._node", lambda: None)
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
     with pytest.raises(DeviceError, match="node is not installed"):
         edgesparse.tune(model, target="wasm")
 

@@ -1,0 +1,279 @@
+"""Bundles on another machine: sent where they are not yet, run there, and nothing left behind.
+
+A session on a device holds a *lease*: a shell on the device that made the session's folder and
+waits for the end of its input. When the session is closed, when this process is interrupted or
+killed, when the cable is pulled: the input ends, and that shell stops the runner and removes the
+folder, unless another session still holds it. What only a reboot of the device leaves, the next
+lease removes; and what an earlier session sent completely is not sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pathlib
+import queue
+import subprocess
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+
+from edgesparse.errors import DeviceError
+from edgesparse.harness.cpus import mask_of
+from edgesparse.harness.transport import Answer, Transport, with_arguments
+
+PREFIX = "edgesparse-"
+FILES = ("runner", "weights.bin")
+
+_HELD = "@@held"
+
+# $1 is the folder, $2 what the folders of this user begin with.
+_LEASE_SCRIPT = f"""
+trap '' HUP INT PIPE
+umask 077
+d=$1
+held() {{ for l in "$1"/lease.*; do [ -e "/proc/${{l##*.}}" ] && return 0; done; return 1; }}
+for o in "$2"*; do
+  [ "$o" = "$d" ] || [ ! -O "$o" ] || held "$o" || rm -rf "$o"
+done
+mkdir -p "$d" && [ -O "$d" ] && [ ! -L "$d" ] && : > "$d/lease.$$" || exit 73
+echo {_HELD} $$
+cat > /dev/null
+for r in "$d"/run.$$.*; do
+  [ "/proc/${{r##*.}}/cwd" -ef "$d" ] && kill -9 "${{r##*.}}"
+done 2> /dev/null
+rm -f "$d/lease.$$" "$d"/run.$$.*
+held "$d" && exit 0
+rm -rf "$d"
+[ ! -e "$d" ]
+"""
+
+# For when the lease was killed.
+_REMOVE_SCRIPT = """
+for r in "$1"/run.*; do
+  l=${r%.*}
+  [ -e "/proc/${l##*.}" ] || [ ! "/proc/${r##*.}/cwd" -ef "$1" ] || kill -9 "${r##*.}"
+done 2> /dev/null
+for l in "$1"/lease.*; do [ -e "/proc/${l##*.}" ] && exit 0; done
+rm -rf "$1"
+"""
+
+# $1 is the process, $2 the mask of all CPUs, then the mask of each.
+_PIN_SCRIPT = """
+cd "/proc/$1/task" || exit 1
+all=$2
+shift 2
+[ "$(ls | wc -l)" -eq $# ] || set -- "$all"
+for t in *; do
+  taskset -p "$1" "$t" > /dev/null || exit 1
+  [ $# -gt 1 ] && shift
+done
+exit 0
+"""
+
+
+class Lease:
+    """A folder on the device for as long as this object, this process, or the link lives."""
+
+    def __init__(self, transport: Transport, folder: str, siblings: str) -> None:
+        """Make the folder, and remove what no session holds any more.
+
+        Args:
+            transport: Where.
+            folder: Its path.
+            siblings: What the paths of this user's folders begin with.
+
+        Raises:
+            DeviceError: It cannot be made.
+        """
+        self._transport, self.folder = transport, folder
+        argv = transport.argv(with_arguments(_LEASE_SCRIPT, folder, siblings))
+        try:
+            # A session of its own: Ctrl-C is for us, and the lease ends when we say so.
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DeviceError(
+                f"device {transport.device}: cannot start {argv[0]}: {error.strerror}"
+            ) from error
+        try:
+            self.process_there = self._wait_until_held()
+        except BaseException:
+            self.release()
+            raise
+
+    def _wait_until_held(self) -> int:
+        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        stdout = self._process.stdout
+        assert stdout is not None
+        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+        try:
+            words = lines.get(timeout=self._transport.timeouts.answer).split()
+        except queue.Empty:
+            self._process.kill()
+            words = []
+        if len(words) == 2 and words[0] == _HELD.encode() and words[1].isdigit():
+            return int(words[1])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        status = self._process.poll()
+        said = ""
+        if status is not None and self._process.stderr is not None:
+            said = self._process.stderr.read().decode(errors="replace")
+        answer = Answer(-1 if status is None else status, b" ".join(words).decode("latin-1"), said)
+        raise self._transport.failure(f"making the folder {self.folder}", answer)
+
+    def release(self) -> bool:
+        """Give the folder up; return whether it is known to be gone or held by another."""
+        process = self._process
+        assert process.stdin and process.stdout and process.stderr
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            is_clean = process.wait(timeout=self._transport.timeouts.clean) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            is_clean = False
+        process.stdout.close()
+        process.stderr.close()
+        return is_clean or self._remove()
+
+    def _remove(self) -> bool:
+        """Remove the folder by another shell, when the lease's own was killed."""
+        if self.folder.rpartition("/")[2].startswith(PREFIX):
+            script = (
+                'for l in "$1"/lease.*; do [ -e "/proc/${l##*.}" ] && exit 0; done\nrm -rf "$1"'
+            )
+            with contextlib.suppress(DeviceError):
+                self._transport.script("cleaning up", script, self.folder)
+                return True
+        return False
+
+
+class RemotePlace:
+    """Where a session's runner works on the device: its files there, its CPUs, its end."""
+
+    def __init__(self, transport: Transport, files: Mapping[str, pathlib.Path], user: str) -> None:
+        """Send the files that are not there yet.
+
+        Args:
+            transport: Where to.
+            files: Name there -> file here.
+            user: Whose folders may be removed when nobody holds them.
+
+        Raises:
+            DeviceError: They did not arrive whole.
+        """
+        self._transport, self._token = transport, uuid.uuid4().hex[:8]
+        digests = {name: _digest(path) for name, path in files.items()}
+        name = hashlib.sha256("".join(digests.values()).encode()).hexdigest()[:16]
+        siblings = f"{transport.base}/{PREFIX}{user}-"
+        self.folder = siblings + name
+        self.sent: list[str] = []
+        self._lease = Lease(transport, self.folder, siblings)
+        try:
+            self._send_missing(files, digests)
+        except BaseException:
+            self.close()
+            raise
+
+    def _send_missing(self, files: Mapping[str, pathlib.Path], digests: Mapping[str, str]) -> None:
+        found = self._digests_there(list(files))
+        self.sent = [name for name in files if found.get(name) != digests[name]]
+        for name in self.sent:
+            self._transport.send(files[name], f"{self.folder}/{name}")
+        if self.sent:
+            found = self._digests_there(list(files))
+            damaged = [name for name in files if found.get(name) != digests[name]]
+            if damaged:
+                raise DeviceError(
+                    f"device {self._transport.device}: {', '.join(damaged)} arrived damaged",
+                    hint="try again; if it happens again, try another cable or port",
+                )
+        self._transport.script("making the runner executable", 'chmod 700 "$1/runner"', self.folder)
+
+    def _digests_there(self, names: Sequence[str]) -> dict[str, str]:
+        script = 'cd "$1" && shift && { sha256sum "$@" 2> /dev/null; command -v sha256sum; }'
+        out = self._transport.script("hashing files", script, self.folder, *names)
+        rows = (line.split() for line in out.splitlines())
+        return {row[1].lstrip("*"): row[0] for row in rows if len(row) == 2}
+
+    def command(self, threads: int) -> list[str]:
+        """Return the command that starts the runner, known to the lease by its process."""
+        count = "" if threads == 1 else f" {int(threads)}"
+        start = f'cd "$1" && : > "run.$2.$$" && exec ./runner weights.bin{count}'
+        arguments = (self.folder, str(self._lease.process_there))
+        return self._transport.argv(with_arguments(start, *arguments))
+
+    def word(self, path: pathlib.Path) -> str:
+        """Return what the runner calls the file that is `path` here."""
+        return f"{self._token}.{path.name}"
+
+    def send(self, path: pathlib.Path) -> None:
+        """Make a file of this machine one of the runner's.
+
+        Raises:
+            DeviceError: It did not arrive whole.
+        """
+        name = self.word(path)
+        self._transport.send(path, f"{self.folder}/{name}")
+        if self._digests_there([name]).get(name) != _digest(path):
+            raise DeviceError(
+                f"device {self._transport.device}: {path.name} arrived damaged", hint="try again"
+            )
+
+    def fetch(self, path: pathlib.Path) -> None:
+        """Fetch a file of the runner's.
+
+        Raises:
+            DeviceError: It did not arrive whole.
+        """
+        name = self.word(path)
+        script = 'cd "$1" && wc -c < "$2" && sha256sum "$2"'
+        words = self._transport.script(f"hashing {path.name}", script, self.folder, name).split()
+        if len(words) != 3 or not words[0].isdecimal():
+            said = " ".join(words)[:80]
+            raise DeviceError(f"device {self._transport.device}: hashing {name} gave {said!r}")
+        self._transport.fetch(f"{self.folder}/{name}", path, int(words[0]))
+        if _digest(path) != words[1]:
+            raise DeviceError(
+                f"device {self._transport.device}: {path.name} came back damaged", hint="try again"
+            )
+
+    def pin(self, process: int, cpus: Sequence[int]) -> None:
+        """Bind the runner's threads to a CPU each, or to all where their number differs.
+
+        Raises:
+            DeviceError: The device refuses.
+        """
+        masks = [mask_of(cpus), *(mask_of([cpu]) for cpu in cpus)]
+        answer = self._transport.try_script(_PIN_SCRIPT, str(process), *masks)
+        if answer.status != 0:
+            error = self._transport.failure(f"binding the runner to CPU {_listed(cpus)}", answer)
+            raise DeviceError(error.message, hint=error.hint or "`--cores all` binds it to none")
+
+    def why_ended(self, status: int) -> str:
+        """Return what has become of a runner whose output ended."""
+        if reason := self._transport.why_lost():
+            return f"the connection was lost: {reason}"
+        if status > 128:
+            return f"the runner was killed by signal {status - 128}"
+        return f"the runner ended with status {status}"
+
+    def close(self) -> None:
+        """Leave nothing on the device."""
+        self._lease.release()
+
+
+def _listed(cpus: Sequence[int]) -> str:
+    return ", ".join(map(str, cpus))
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
