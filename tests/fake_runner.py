@@ -2,6 +2,7 @@
 
 import array
 import json
+import os
 import sys
 import time
 
@@ -42,6 +43,8 @@ def handle(words: list[str]) -> None:
         run(int(arguments[0]), *arguments[1:])
     elif command == "load":
         answer(loaded=True)
+    elif command == "bench" and MODE == "absurd":
+        answer(samples_ns=[-1.0] * int(arguments[0]))
     elif command == "bench":
         ms = float(MODE.partition("=")[2]) if MODE.startswith("ms") else 1.0
         answer(samples_ns=[ms * 1e6 + 1000 * (i % 3) for i in range(int(arguments[0]))])
@@ -56,7 +59,14 @@ if MODE == "unopened":
     sys.exit(1)
 if MODE == "mute":
     time.sleep(60)
-answer(ready=True, open_ms=1.5, arena_bytes=4096, step_count=STEPS, timer_resolution_ns=30)
+answer(
+    ready=True,
+    open_ms=1.5,
+    arena_bytes=4096,
+    step_count=STEPS,
+    timer_resolution_ns=30,
+    pid=os.getpid(),
+)
 for line in sys.stdin:
     if line.split() == ["quit"]:
         break

@@ -159,7 +159,8 @@ class AdbTransport(Transport):
             return "adb does not answer"
         if answer.status == 0 and answer.out.strip() == "device":
             return None
-        return answer.err.strip().removeprefix("error: ") or f"it is {answer.out.strip()}"
+        said = answer.err.strip().rpartition("\n")[2]  # the first lines may be about adb's server
+        return said.removeprefix("error: ") or f"it is {answer.out.strip()}"
 
     def features(self) -> frozenset[str]:
         """Return the parts of adb's protocol that the phone has.

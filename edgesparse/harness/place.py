@@ -12,20 +12,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pathlib
-import queue
 import subprocess
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
 
 from edgesparse.errors import DeviceError
 from edgesparse.harness.cpus import mask_of
-from edgesparse.harness.transport import Answer, Transport, with_arguments
+from edgesparse.harness.transport import (
+    RECONNECT,
+    Answer,
+    Transport,
+    first_line,
+    with_arguments,
+)
 
 PREFIX = "edgesparse-"
 FILES = ("runner", "weights.bin")
 
 _HELD = "@@held"
+_CANNOT_EXECUTE = 126
+_MAX_STATUS = 255  # what ssh says when it is not about the runner
 
 # $1 is the folder, $2 what the folders of this user begin with.
 _LEASE_SCRIPT = f"""
@@ -50,12 +56,16 @@ rm -rf "$d"
 
 # For when the lease was killed.
 _REMOVE_SCRIPT = """
+remove() {
+[ -O "$1" ] && [ ! -L "$1" ] || return 0
 for r in "$1"/run.*; do
   l=${r%.*}
   [ -e "/proc/${l##*.}" ] || [ ! "/proc/${r##*.}/cwd" -ef "$1" ] || kill -9 "${r##*.}"
 done 2> /dev/null
-for l in "$1"/lease.*; do [ -e "/proc/${l##*.}" ] && exit 0; done
+for l in "$1"/lease.*; do [ -e "/proc/${l##*.}" ] && return 0; done
 rm -rf "$1"
+}
+remove "$1"
 """
 
 # $1 is the process, $2 the mask of all CPUs, then the mask of each.
@@ -108,25 +118,19 @@ class Lease:
             raise
 
     def _wait_until_held(self) -> int:
-        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        stdout = self._process.stdout
-        assert stdout is not None
-        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
-        try:
-            words = lines.get(timeout=self._transport.timeouts.answer).split()
-        except queue.Empty:
-            self._process.kill()
-            words = []
-        if len(words) == 2 and words[0] == _HELD.encode() and words[1].isdigit():
+        transport = self._transport
+        line = first_line(self._process, transport.timeouts.answer)
+        words = (line or "").split()
+        if len(words) == 2 and words[0] == _HELD and words[1].isdecimal():
             return int(words[1])
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         status = self._process.poll()
-        said = ""
+        said = "" if line is not None else f"no answer within {transport.timeouts.answer:g} s"
         if status is not None and self._process.stderr is not None:
             said = self._process.stderr.read().decode(errors="replace")
-        answer = Answer(-1 if status is None else status, b" ".join(words).decode("latin-1"), said)
-        raise self._transport.failure(f"making the folder {self.folder}", answer)
+        answer = Answer(-1 if status is None else status, line or "", said)
+        raise transport.failure(f"making the folder {self.folder}", answer)
 
     def release(self) -> bool:
         """Give the folder up; return whether it is known to be gone or held by another."""
@@ -146,13 +150,9 @@ class Lease:
 
     def _remove(self) -> bool:
         """Remove the folder by another shell, when the lease's own was killed."""
-        if self.folder.rpartition("/")[2].startswith(PREFIX):
-            script = (
-                'for l in "$1"/lease.*; do [ -e "/proc/${l##*.}" ] && exit 0; done\nrm -rf "$1"'
-            )
-            with contextlib.suppress(DeviceError):
-                self._transport.script("cleaning up", script, self.folder)
-                return True
+        with contextlib.suppress(DeviceError):
+            self._transport.script("cleaning up", _REMOVE_SCRIPT, self.folder)
+            return True
         return False
 
 
@@ -176,8 +176,12 @@ class RemotePlace:
         siblings = f"{transport.base}/{PREFIX}{user}-"
         self.folder = siblings + name
         self.sent: list[str] = []
-        self._lease = Lease(transport, self.folder, siblings)
+        self._stack = contextlib.ExitStack()
         try:
+            transport.hold()
+            self._stack.callback(transport.let_go)
+            self._lease = Lease(transport, self.folder, siblings)
+            self._stack.callback(self._lease.release)
             self._send_missing(files, digests)
         except BaseException:
             self.close()
@@ -258,17 +262,21 @@ class RemotePlace:
             error = self._transport.failure(f"binding the runner to CPU {_listed(cpus)}", answer)
             raise DeviceError(error.message, hint=error.hint or "`--cores all` binds it to none")
 
-    def why_ended(self, status: int) -> str:
-        """Return what has become of a runner whose output ended."""
+    def why_ended(self, status: int) -> tuple[str, str]:
+        """Return what has become of a runner whose output ended, and a hint."""
         if reason := self._transport.why_lost():
-            return f"the connection was lost: {reason}"
-        if status > 128:
-            return f"the runner was killed by signal {status - 128}"
-        return f"the runner ended with status {status}"
+            return f"the connection was lost: {reason}", RECONNECT
+        if 128 < status < _MAX_STATUS:
+            hint = "systems short of memory do that; close other applications and try again"
+            return f"the runner was killed by signal {status - 128}", hint
+        if status == _CANNOT_EXECUTE:
+            hint = f"is {self.folder.rpartition('/')[0]} mounted noexec, or the bundle damaged?"
+            return "the runner cannot be executed there", hint
+        return f"the runner ended with status {status}", ""
 
     def close(self) -> None:
         """Leave nothing on the device."""
-        self._lease.release()
+        self._stack.close()
 
 
 def _listed(cpus: Sequence[int]) -> str:

@@ -116,8 +116,8 @@ class Place(Protocol):
     def pin(self, process: int, cpus: Sequence[int]) -> None:
         """Bind the threads of the runner's process to a CPU each."""
 
-    def why_ended(self, status: int) -> str:
-        """Return what has become of a runner whose output ended."""
+    def why_ended(self, status: int) -> tuple[str, str]:
+        """Return what has become of a runner whose output ended, and a hint."""
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -218,11 +218,10 @@ class ProcessSession:
         if line is None:
             self._lines.put(None)  # the next question must not wait for a dead runner
             status = self._process.wait()
-            ended = self._place.why_ended(status) if self._place else None
-            raise DeviceError(
-                f"device {self._device}: {ended or f'the runner ended with status {status}'}"
-                f"{self._quote_stderr()}"
-            )
+            ended, hint = f"the runner ended with status {status}", ""
+            if self._place is not None:
+                ended, hint = self._place.why_ended(status)
+            raise DeviceError(f"device {self._device}: {ended}{self._quote_stderr()}", hint=hint)
         try:
             answer = json.loads(line)
         except ValueError:
@@ -272,7 +271,8 @@ class ProcessSession:
         if told > elapsed * _MAX_CLOCK_RATIO + _MAX_CLOCK_OFFSET_NS:
             raise DeviceError(
                 f"device {self._device}: it says that {count * batch} inferences took"
-                f" {told / _NS_PER_MS:g} ms, but {elapsed / _NS_PER_MS:g} ms went by"
+                f" {told / _NS_PER_MS:g} ms, but {elapsed / _NS_PER_MS:g} ms went by",
+                hint="its clock or the connection cannot be trusted; restart it",
             )
         return [ns / _NS_PER_MS for ns in samples]
 

@@ -5,16 +5,21 @@ Keys, ports, jump hosts and aliases are those of ~/.ssh/config; nothing ever ask
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 import shlex
 import shutil
+import subprocess
+import threading
+import uuid
 from typing import Any
 
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness import conditions, cpus
+from edgesparse.harness.place import PREFIX
 from edgesparse.harness.remote import Facts, RemoteDevice
-from edgesparse.harness.transport import Answer, Timeouts, Transport
+from edgesparse.harness.transport import Answer, Timeouts, Transport, first_line
 
 BASE = "/tmp"
 
@@ -30,7 +35,11 @@ _ARCHITECTURES = {"aarch64": "aarch64", "arm64": "aarch64", "x86_64": "x86_64"}
 
 
 class SshTransport(Transport):
-    """Commands through `ssh`, and files through its standard streams."""
+    """Commands through `ssh`, and files through its standard streams.
+
+    While it is held, all of them go through one connection, so that nothing is encrypted anew
+    beside a measurement. Its other end waits for the end of its input, and so ends with us.
+    """
 
     def __init__(self, device: str, ssh: str, address: str, timeouts: Timeouts) -> None:
         self.device, self.base, self.timeouts = device, BASE, timeouts
@@ -46,12 +55,51 @@ class SshTransport(Transport):
             options += ["-l", match["user"]]
         if match["port"]:
             options += ["-p", match["port"]]
-        self._words = [ssh, "-T", *options, "--", match["host"] or match["ipv6"]]
+        self._words = [ssh, "-T", *options]
+        self._host = match["host"] or match["ipv6"]
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._master: subprocess.Popen[bytes] | None = None
+        # A socket's path may have about a hundred characters, and ssh adds some.
+        self._socket = f"/tmp/{PREFIX}{uuid.uuid4().hex[:12]}"
 
     def argv(self, script: str) -> list[str]:
         """Return the command that runs a shell script there, its three streams untouched."""
         # The login shell may be any; all of them know this much.
-        return [*self._words, f"exec sh -c {shlex.quote(script)}"]
+        master = ("-o", f"ControlPath={self._socket}") if self._master else ()
+        return [*self._words, *master, "--", self._host, f"exec sh -c {shlex.quote(script)}"]
+
+    def hold(self) -> None:
+        """Keep one connection open for what follows."""
+        with self._lock:
+            self._holders += 1
+            if self._holders > 1:
+                return
+            master = ["-o", "ControlMaster=yes", "-o", f"ControlPath={self._socket}"]
+            words = [*self._words, *master, "--", self._host, "echo; exec cat"]
+            pipe = subprocess.PIPE
+            self._master = subprocess.Popen(
+                words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            # If it cannot be had, every command connects for itself, and says what is wrong.
+            first_line(self._master, self.timeouts.answer)
+
+    def let_go(self) -> None:
+        """Undo `hold`; the last one closes the connection."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders or self._master is None:
+                return
+            master, self._master = self._master, None
+            assert master.stdin and master.stdout
+            with contextlib.suppress(OSError):
+                master.stdin.close()
+            try:
+                master.wait(timeout=self.timeouts.clean)
+            except subprocess.TimeoutExpired:
+                master.kill()
+                master.wait()
+            master.stdout.close()
 
     def send_argv(self, local: pathlib.Path, remote: str) -> list[str]:
         """Return the command that writes its standard input to a file there."""

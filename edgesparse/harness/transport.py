@@ -8,12 +8,16 @@ from __future__ import annotations
 import abc
 import dataclasses
 import pathlib
+import queue
 import shlex
 import subprocess
+import threading
 from collections.abc import Sequence
 from typing import IO
 
 from edgesparse.errors import DeviceError
+
+RECONNECT = "reconnect it and run the command again; what it still holds is removed then"
 
 _DONE = "@@done"
 
@@ -70,6 +74,14 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def fetch_argv(self, remote: str, local: pathlib.Path) -> list[str]:
         """Return the command that fetches a file, or prints it to its standard output."""
+
+    def hold(self) -> None:
+        """Keep one connection open for what follows, where that makes commands cheaper."""
+        return
+
+    def let_go(self) -> None:
+        """Undo `hold`; the last one closes the connection."""
+        return
 
     @abc.abstractmethod
     def why_lost(self) -> str | None:
@@ -133,7 +145,7 @@ class Transport(abc.ABC):
         if reason := self.why_lost():
             return DeviceError(
                 f"device {self.device}: lost while {doing}: {reason}",
-                hint="reconnect it and run the command again; what it holds is removed then",
+                hint=RECONNECT,
             )
         said = _last_lines(answer.err) or _last_lines(answer.out) or f"status {answer.status}"
         return DeviceError(f"device {self.device}: {doing} failed: {said}", hint=hint_for(said))
@@ -180,6 +192,18 @@ class Transport(abc.ABC):
 
     def _seconds_for(self, size: int) -> float:
         return self.timeouts.answer + size / self.timeouts.bytes_per_second
+
+
+def first_line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
+    """Return the first line that a process prints, or None when it takes too long."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    stdout = process.stdout
+    assert stdout is not None
+    threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+    try:
+        return lines.get(timeout=seconds).decode(errors="replace")
+    except queue.Empty:
+        return None
 
 
 def with_arguments(script: str, *arguments: str) -> str:

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -159,7 +160,7 @@ class Phone:
         emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
         return {
             "PATH": f"{self._bin}:/usr/bin:/bin",
-            "LD_PRELOAD": str(_preload_library()),
+            "LD_PRELOAD": str(preload_library()),
             "EXEC_ARM_ROOT": str(self.root),
             **({"EXEC_ARM_EMULATOR": emulator} if emulator else {}),
             **self.extra_environment,
@@ -192,6 +193,30 @@ class Phone:
         """Return what is passed on of a command's output."""
         return data
 
+    def heal(self) -> None:
+        """Become a phone without faults again, with all the files it has."""
+        self.__class__ = Phone
+        self.extra_environment.clear()
+        self.properties = dict(PROPERTIES)
+        self.features = FEATURES
+        for shim in self._bin.iterdir():
+            shim.unlink()
+        self._write_shims()
+        if self._listener.fileno() < 0:
+            self._listener = socket.create_server(("127.0.0.1", int(self.address.split(":")[1])))
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def reboot(self) -> None:
+        """Lose every connection and every process at once; files stay.
+
+        Raises:
+            GoneError: Always.
+        """
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self.drop()
+
     def drop(self) -> None:
         """Lose every connection, in the middle of whatever happens.
 
@@ -220,7 +245,7 @@ class Phone:
     def __exit__(self, *error: object) -> None:
         self._close_listener()
         with contextlib.suppress(GoneError):
-            self.drop()
+            self.reboot()
 
     def _close_listener(self) -> None:
         with contextlib.suppress(OSError):
@@ -299,7 +324,7 @@ def _session_lives(leader: int) -> bool:
 
 
 @functools.cache
-def _preload_library() -> pathlib.Path:
+def preload_library() -> pathlib.Path:
     """Return exec_arm.c, compiled once a process."""
     folder = tempfile.mkdtemp(prefix="exec-arm-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

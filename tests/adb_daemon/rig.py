@@ -1,0 +1,157 @@
+"""A test device, an adb server of its own, a bundle, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+from fake_bundle import write_fake_bundle
+
+from adb_daemon.phone import Phone, preload_library, wait_until
+from edgesparse.bundle import Bundle
+from edgesparse.errors import EdgeSparseError
+from edgesparse.harness.adb import AdbDevice
+from edgesparse.harness.devices import fitting_device, open_session
+from edgesparse.harness.transport import Timeouts
+
+TIMEOUTS = Timeouts(answer=10.0, open=10.0, command=10.0, clean=3.0)
+SHORT = Timeouts(answer=1.0, open=1.0, command=1.0, clean=1.0)
+TRIPLE = "aarch64-linux-android"
+
+# The fake runner doubles, and tells these times.
+_X = np.arange(8, dtype=np.float32).reshape(2, 1, 4)
+_SAMPLES_MS = [1.0, 1.001, 1.002]
+
+
+class WrongNumberError(Exception):
+    """The device gave a number that is not the right one."""
+
+
+class NotSurvivedError(Exception):
+    """Something else is not as it should be."""
+
+
+@dataclasses.dataclass
+class Rig:
+    """One phone at one adb server."""
+
+    phone: Phone
+    folder: pathlib.Path
+    bundle: Bundle
+    timeouts: Timeouts = TIMEOUTS
+
+    def device(self) -> AdbDevice:
+        return AdbDevice(self.phone.serial, self.timeouts)
+
+    def use(self, device: AdbDevice | None = None) -> None:
+        """Compute and measure on the phone.
+
+        Raises:
+            EdgeSparseError: It failed.
+            WrongNumberError: It gave another number than the right one.
+        """
+        device = device or self.device()
+        fitting_device(device, self.bundle)
+        with open_session(device, self.bundle) as session:
+            session.pin(*device.choose_cpus(1))
+            found = session.run({"x": _X})["y"]
+            samples = session.bench(len(_SAMPLES_MS))
+        if not np.array_equal(found, 2 * _X) or samples != _SAMPLES_MS:
+            raise WrongNumberError(f"{found.tolist()}, {samples}")
+
+    def make_bundle(self, **options: object) -> Bundle:
+        """Write another bundle, e.g. one whose runner misbehaves, and use that."""
+        path = self.folder / f"bundle{len(list(self.folder.iterdir()))}"
+        arguments = {"target": "arm64", "triple": TRIPLE, **options}
+        self.bundle = write_fake_bundle(path, **arguments)  # type: ignore[arg-type]
+        return self.bundle
+
+    def reconnect(self) -> None:
+        """Connect to the phone again."""
+        _adb("disconnect", self.phone.serial)
+        assert wait_until(lambda: "connected to" in _adb("connect", self.phone.serial))
+
+    def left_behind(self, seconds: float = 10.0) -> list[str]:
+        """Return files and processes that stay, on the phone and here, in spite of some waiting."""
+
+        def found() -> list[str]:
+            files = [f"file on the phone: {name}" for name in self.phone.files()]
+            living = [f"process on the phone: {number}" for number in self.phone.living()]
+            here = [f"file here: {path.name}" for path in (self.folder / "tmp").iterdir()]
+            return [*files, *living, *here, *_own_children(self.phone)]
+
+        wait_until(lambda: not found(), seconds)
+        return found()
+
+
+def _own_children(phone: Phone) -> list[str]:
+    """Return this process's children that are no part of the phone; zombies, too."""
+    own = {process.pid for process in phone.processes}
+    found = []
+    for path in pathlib.Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [f"process here: {n}" for n in path.read_text().split() if int(n) not in own]
+    return found
+
+
+def _adb(*words: str) -> str:
+    done = subprocess.run(["adb", *words], capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def adb_server(folder: pathlib.Path) -> Iterator[None]:
+    """Let `adb` use a server of its own, with keys of its own."""
+    saved = {name: os.environ.get(name) for name in ("HOME", "ANDROID_ADB_SERVER_PORT", "TMPDIR")}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    home = folder / "home"
+    home.mkdir()
+    os.environ.update(HOME=str(home), ANDROID_ADB_SERVER_PORT=str(port), TMPDIR=str(home))
+    try:
+        _adb("start-server")
+        yield
+    finally:
+        _adb("kill-server")
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def rigged(folder: pathlib.Path, kind: type[Phone] = Phone) -> Iterator[Rig]:
+    """Connect a new phone to a new adb server."""
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    preload_library()  # which keeps a folder for as long as this process lives
+    saved, tempfile.tempdir = tempfile.tempdir, str(scratch)
+    try:
+        with kind(folder) as phone, adb_server(folder):
+            bundle = write_fake_bundle(folder / "bundle", target="arm64", triple=TRIPLE)
+            _adb("connect", phone.address)
+            yield Rig(phone, folder, bundle)
+    finally:
+        tempfile.tempdir = saved
+
+
+def why_no_adb() -> str | None:
+    """Return why tests with adb cannot run here."""
+    return None if shutil.which("adb") else "adb is not installed"
+
+
+def outcome(rig: Rig) -> EdgeSparseError | None:
+    """Return the error that using the phone ends with, or None."""
+    try:
+        rig.use()
+    except EdgeSparseError as error:
+        return error
+    return None
