@@ -23,7 +23,8 @@ from edgesparse.harness.devices import fitting_device, open_session
 from edgesparse.harness.transport import Timeouts
 
 TIMEOUTS = Timeouts(answer=10.0, open=10.0, command=10.0, clean=3.0)
-SHORT = Timeouts(answer=1.0, open=1.0, command=1.0, clean=1.0)
+SHORT = Timeouts(answer=2.0, open=2.0, command=1.0, clean=1.0)
+HASTY = Timeouts(answer=10.0, open=1.5, command=1.0, clean=3.0)
 TRIPLE = "aarch64-linux-android"
 
 # The fake runner doubles, and tells these times.
@@ -78,6 +79,10 @@ class Rig:
         """Connect to the phone again."""
         _adb("disconnect", self.phone.serial)
         assert wait_until(lambda: "connected to" in _adb("connect", self.phone.serial))
+
+    def connect(self, other: Phone) -> None:
+        """Connect another phone to the same server, in whatever state it is then."""
+        _adb("connect", other.address)
 
     def left_behind(self, seconds: float = 10.0) -> list[str]:
         """Return files and processes that stay, on the phone and here, in spite of some waiting."""
