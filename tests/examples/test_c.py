@@ -1,0 +1,77 @@
+"""examples/c: `make run` builds the program and it says what onnxruntime says."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from digits_reference import ROOT, read_image, reference_logits
+
+import edgesparse
+from edgesparse.bundle import Bundle
+from edgesparse.models import zoo
+
+FOLDER = ROOT / "examples" / "c"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    output = tmp_path_factory.mktemp("digits") / "bundle"
+    return edgesparse.compile(zoo.path("digits_mobilenet_v1"), target="host", output=output)
+
+
+@pytest.fixture(scope="module")
+def program(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    made = tmp_path_factory.mktemp("program") / "digits"
+    compiler = shutil.which("cc") or f"{sys.executable} -m ziglang cc"
+    words = [
+        "make",
+        "-C",
+        str(FOLDER),
+        f"BUNDLE={bundle.path}",
+        f"PROGRAM={made}",
+        f"CC={compiler}",
+    ]
+    done = subprocess.run([*words, "run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().splitlines()[-2:][0] == "it is a 3"
+    return made
+
+
+def run(program: pathlib.Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(program), *map(str, words)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_logits_are_onnxruntimes(bundle: Bundle, program: pathlib.Path, threads: int) -> None:
+    image = ROOT / "examples" / "three.pgm"
+    done = run(program, bundle.path / "weights.bin", image, threads)
+    lines = done.stdout.splitlines()
+    found = [float(line.partition(": ")[2]) for line in lines[:-1]]
+    np.testing.assert_allclose(found, reference_logits(read_image()), rtol=1e-4, atol=1e-5)
+    assert lines[-1] == "it is a 3"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "usage"),
+        (["weights.bin", "gone.pgm"], "gone.pgm: expected a binary PGM"),
+        (["gone.bin", "three.pgm"], "gone.bin: cannot be read"),
+        (["three.pgm", "three.pgm"], "not an edgesparse weights file"),
+        (["weights.bin", "three.pgm", "99"], "threads"),
+        (["weights.bin", "weights.bin"], "expected a binary PGM"),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    bundle: Bundle, program: pathlib.Path, tmp_path: pathlib.Path, words: list[str], message: str
+) -> None:
+    places = {"weights.bin": bundle.path, "three.pgm": ROOT / "examples"}
+    paths = [places.get(word, tmp_path) / word if "." in word else word for word in words]
+    done = run(program, *paths)
+    assert done.returncode == 1
+    assert message in done.stderr
