@@ -16,7 +16,7 @@ from typing import Any
 
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness import conditions, cpus
-from edgesparse.harness.remote import Facts, RemoteDevice
+from edgesparse.harness.remote import FIND_TASKSET, Facts, RemoteDevice
 from edgesparse.harness.transport import Timeouts, Transport
 
 BASE = "/data/local/tmp"
@@ -236,6 +236,7 @@ class AdbDevice(RemoteDevice):
                 "files": conditions.read_command(cpus.FILES),
                 "properties": "getprop",
                 "user": "id -u",
+                "taskset": FIND_TASKSET,
             },
         )
         told = dict(_PROPERTY.findall(sections.get("properties", "").replace("\r", "")))
@@ -285,5 +286,6 @@ def _facts(told: dict[str, str], sections: dict[str, str], serial: str) -> Facts
         user=user if user.isdecimal() else "0",
         files=conditions.split_files(sections.get("files", "")),
         description=description,
+        binds=bool(sections.get("taskset", "").strip()),
         emulated=emulated or told.get("ro.hardware") in ("goldfish", "ranchu"),
     )

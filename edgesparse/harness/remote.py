@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
 
 _SECTION = "@@section "
+FIND_TASKSET = "command -v taskset"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Facts:
         files: The files that clusters and features are read from.
         description: What else a result file should say.
         emulated: Times measured there are no latencies.
+        binds: Threads can be bound to CPUs there.
     """
 
     architecture: str
@@ -41,6 +43,7 @@ class Facts:
     files: Mapping[str, str]
     description: Mapping[str, Any]
     emulated: bool = False
+    binds: bool = True
 
     @property
     def clusters(self) -> tuple[cpus.Cluster, ...]:
@@ -126,11 +129,13 @@ class RemoteDevice(abc.ABC):
         }
 
     def choose_cpus(self, threads: int, cores: str | None = None) -> tuple[int, ...]:
-        """Return the CPUs to bind so many threads to.
+        """Return the CPUs to bind so many threads to; none where it cannot and nobody asked.
 
         Raises:
             UsageError: It has no such cores.
         """
+        if cores is None and not self.facts.binds:
+            return ()
         return cpus.select_cpus(self.facts.clusters, cores, threads)
 
     def conditions(self) -> dict[str, Any]:

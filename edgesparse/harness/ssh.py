@@ -18,7 +18,7 @@ from typing import Any
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness import conditions, cpus
 from edgesparse.harness.place import PREFIX
-from edgesparse.harness.remote import Facts, RemoteDevice
+from edgesparse.harness.remote import FIND_TASKSET, Facts, RemoteDevice
 from edgesparse.harness.transport import Answer, Timeouts, Transport, first_line
 
 BASE = "/tmp"
@@ -166,6 +166,7 @@ class SshDevice(RemoteDevice):
         reading = {
             "files": conditions.read_command(cpus.FILES),
             "model": "cat /proc/device-tree/model 2> /dev/null; echo",
+            "taskset": FIND_TASKSET,
         }
         sections = self.read_sections(transport, "reading its properties", reading)
         _, machine, release, user = words
@@ -179,4 +180,5 @@ class SshDevice(RemoteDevice):
             user=user,
             files=conditions.split_files(sections.get("files", "")),
             description=description,
+            binds=bool(sections.get("taskset", "").strip()),
         )

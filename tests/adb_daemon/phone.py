@@ -146,6 +146,20 @@ class Phone:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
+    def remove_taskset(self) -> None:
+        """Have no `taskset`; every other command of this machine stays."""
+        programs = self._bin.parent / "programs"
+        programs.mkdir()
+        for path in (*pathlib.Path("/usr/bin").iterdir(), *self._bin.iterdir()):
+            if path.name != "taskset":
+                with contextlib.suppress(FileExistsError):
+                    (programs / path.name).symlink_to(path)
+        for shim in self._bin.iterdir():
+            (programs / shim.name).unlink(missing_ok=True)
+            if shim.name != "taskset":
+                (programs / shim.name).symlink_to(shim)
+        self.extra_environment["PATH"] = str(programs)
+
     def taskset_calls(self) -> list[str]:
         """Return the arguments `taskset` was called with."""
         log = self._bin / "taskset.log"

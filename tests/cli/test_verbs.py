@@ -173,6 +173,8 @@ def test_targets(run) -> None:
 
 def test_devices(run, monkeypatch) -> None:
     monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
+    # Looking for phones would start an adb server, which stays.
+    monkeypatch.setattr("edgesparse.harness.adb.find_adb", lambda: None)
     devices = {d["name"]: d for d in run("devices", "--json").document["devices"]}
     assert devices["node"]["reason"] == "node is not installed"
     assert not devices["qemu"]["measures_latency"]

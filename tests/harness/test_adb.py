@@ -146,6 +146,16 @@ def test_cores_from_the_command_line(rig: Rig, capsys: pytest.CaptureFixture[str
     assert main([*words, "--cores", "0xF0; touch pwned"]) == 2
 
 
+def test_a_phone_without_taskset_binds_nothing(rig: Rig) -> None:
+    rig.phone.set_properties(ro__kernel__qemu="0")
+    rig.phone.remove_taskset()
+    device = resolve_device("adb", rig.bundle)
+    document = measure([("b", rig.bundle)], device, limits=Limits(runs=3, warmup=1))
+    assert document["device"]["pinned_cpus"] == []
+    with pytest.raises(DeviceError, match="binding the runner to CPU 7 failed"):
+        measure([("b", rig.bundle)], device, limits=Limits(runs=3, warmup=1), cores="big")
+
+
 def test_a_phone_is_no_place_for_onnxruntime(rig: Rig) -> None:
     rig.phone.set_properties(ro__kernel__qemu="0")
     device = resolve_device("adb", rig.bundle)

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import sys
 
@@ -10,6 +11,8 @@ from edgesparse.harness import local
 from edgesparse.harness.bench import Limits, choose_cpus
 from edgesparse.harness.devices import (
     DEVICES,
+    device_named,
+    expand_devices,
     open_session,
     refuse_emulated,
     resolve_device,
@@ -90,6 +93,30 @@ def test_a_bundle_on_two_threads(tmp_path: pathlib.Path) -> None:
     document = measure([("b", bundle)], DEVICES["host"], limits=Limits(runs=5, warmup=1), threads=2)
     assert document["threads"] == 2
     assert document["device"]["pinned_cpus"] == list(choose_cpus(2))
+
+
+def test_cores_of_this_machine(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    limits = Limits(runs=3, warmup=1)
+    one = min(os.sched_getaffinity(0))
+    for cores, cpus in (("all", []), (f"{1 << one:#x}", [one])):
+        document = measure([("b", bundle)], DEVICES["host"], limits=limits, cores=cores)
+        assert document["device"]["pinned_cpus"] == cpus
+    with pytest.raises(UsageError, match="has no CPU 100"):
+        DEVICES["host"].choose_cpus(1, f"{1 << 100:#x}")
+    assert set(DEVICES["host"].choose_cpus(1, "big")) <= os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize("name", ["", "phone", "adb:", "ssh:", "ssh", "qemu:x", "browser:"])
+def test_names_that_are_no_devices(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device") as caught:
+        device_named(name)
+    assert "edgesparse devices" in caught.value.hint
+
+
+def test_several_devices_by_name() -> None:
+    names = ["host", "adb:0123", "host", "node"]
+    assert [device.name for device in expand_devices(names)] == ["host", "adb:0123", "node"]
 
 
 def test_threads_are_the_node_runners_last_argument(tmp_path: pathlib.Path) -> None:
