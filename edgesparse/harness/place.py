@@ -42,7 +42,8 @@ held() {{ for l in "$1"/lease.*; do [ -e "/proc/${{l##*.}}" ] && return 0; done;
 for o in "$2"*; do
   [ "$o" = "$d" ] || [ ! -O "$o" ] || held "$o" || rm -rf "$o"
 done
-mkdir -p "$d" && [ -O "$d" ] && [ ! -L "$d" ] && : > "$d/lease.$$" || exit 73
+take() {{ mkdir -p "$d" && [ -O "$d" ] && [ ! -L "$d" ] && : > "$d/lease.$$"; }}
+take || take || exit 73  # twice: another lease may just have found the folder without one
 echo {_HELD} $$
 cat > /dev/null
 for r in "$d"/run.$$.*; do

@@ -212,7 +212,8 @@ def with_arguments(script: str, *arguments: str) -> str:
 
 
 def _last_lines(text: str) -> str:
-    return "; ".join(line.strip() for line in text.strip().splitlines()[-3:])
+    lines = dict.fromkeys(line.strip() for line in text.strip().splitlines())
+    return "; ".join(list(lines)[-3:])
 
 
 _HINTS = {

@@ -4,6 +4,7 @@
 
 It speaks ADB's wire protocol on loopback, keeps what it is sent below `root`, runs commands in a
 shell whose `getprop`, `dumpsys` and `taskset` are its own, and arm64 programs under qemu-aarch64.
+Shell and tools are Android's, mksh and toybox, where they are installed.
 A fault overrides one of the methods `on_...`.
 """
 
@@ -150,14 +151,12 @@ class Phone:
         """Have no `taskset`; every other command of this machine stays."""
         programs = self._bin.parent / "programs"
         programs.mkdir()
-        for path in (*pathlib.Path("/usr/bin").iterdir(), *self._bin.iterdir()):
-            if path.name != "taskset":
-                with contextlib.suppress(FileExistsError):
-                    (programs / path.name).symlink_to(path)
-        for shim in self._bin.iterdir():
-            (programs / shim.name).unlink(missing_ok=True)
-            if shim.name != "taskset":
-                (programs / shim.name).symlink_to(shim)
+        for path in (
+            *self._bin.iterdir(),
+            *(android_tools() or pathlib.Path("/usr/bin")).iterdir(),
+        ):
+            if path.name != "taskset" and not (programs / path.name).is_symlink():
+                (programs / path.name).symlink_to(path)
         self.extra_environment["PATH"] = str(programs)
 
     def taskset_calls(self) -> list[str]:
@@ -167,13 +166,14 @@ class Phone:
 
     def shell_argv(self, command: str) -> list[str]:
         """Return what runs a command line of the device on this machine."""
-        return ["/bin/sh", "-c", _OWN_PATHS.sub(f"{self.root}/", command)]
+        shell = (tools / "sh") if (tools := android_tools()) else "/bin/sh"
+        return [str(shell), "-c", _OWN_PATHS.sub(f"{self.root}/", command)]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its shell."""
         emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
         return {
-            "PATH": f"{self._bin}:/usr/bin:/bin",
+            "PATH": f"{self._bin}:{android_tools() or '/usr/bin:/bin'}",
             "LD_PRELOAD": str(preload_library()),
             "EXEC_ARM_ROOT": str(self.root),
             **({"EXEC_ARM_EMULATOR": emulator} if emulator else {}),
@@ -338,11 +338,32 @@ def _session_lives(leader: int) -> bool:
 
 
 @functools.cache
+def _folder() -> pathlib.Path:
+    """Return a folder that this process keeps for all its phones."""
+    folder = tempfile.mkdtemp(prefix="test-phone-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return pathlib.Path(folder)
+
+
+@functools.cache
+def android_tools() -> pathlib.Path | None:
+    """Return a folder with Android's shell and tools, or None where they are not installed."""
+    shell, toybox = shutil.which("mksh"), shutil.which("toybox")
+    if not shell or not toybox:
+        return None
+    folder = _folder() / "tools"
+    folder.mkdir()
+    names = subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split()
+    for name in {*names} - {"sh"}:
+        (folder / name).symlink_to(toybox)
+    (folder / "sh").symlink_to(shell)
+    return folder
+
+
+@functools.cache
 def preload_library() -> pathlib.Path:
     """Return exec_arm.c, compiled once a process."""
-    folder = tempfile.mkdtemp(prefix="exec-arm-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    library = pathlib.Path(folder) / "exec_arm.so"
+    library = _folder() / "exec_arm.so"
     compiler = [found] if (found := shutil.which("cc")) else [sys.executable, "-m", "ziglang", "cc"]
     flags = ["-shared", "-fPIC", "-O1", "-o", str(library), str(_HERE / "exec_arm.c"), "-ldl"]
     subprocess.run([*compiler, *flags], check=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from fake_bundle import write_fake_bundle
 
-from adb_daemon.phone import Phone, preload_library, wait_until
+from adb_daemon.phone import Phone, android_tools, preload_library, wait_until
 from edgesparse.bundle import Bundle
 from edgesparse.errors import EdgeSparseError
 from edgesparse.harness.adb import AdbDevice
@@ -137,7 +137,9 @@ def rigged(folder: pathlib.Path, kind: type[Phone] = Phone) -> Iterator[Rig]:
     """Connect a new phone to a new adb server."""
     scratch = folder / "tmp"
     scratch.mkdir()
-    preload_library()  # which keeps a folder for as long as this process lives
+    # Both keep a folder for as long as this process lives.
+    preload_library()
+    android_tools()
     saved, tempfile.tempdir = tempfile.tempdir, str(scratch)
     try:
         with kind(folder) as phone, adb_server(folder):
