@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from adb_daemon.faults import FAULTS, Fault, asked, at, fetching, try_fault
-from adb_daemon.phone import STORE, Phone
+from adb_daemon.phone import STORE, Phone, android_tools
 from adb_daemon.rig import Rig, outcome, rigged, why_no_adb
 from bundle.fixtures import write_toy
 from bundle.toy import toy_inputs, toy_outputs
@@ -30,6 +32,7 @@ from edgesparse.harness.devices import (
     resolve_device,
 )
 from edgesparse.harness.measure import measure
+from edgesparse.harness.transport import with_arguments
 from edgesparse.target import ARM64
 
 pytestmark = pytest.mark.skipif(why_no_adb() is not None, reason=str(why_no_adb()))
@@ -154,6 +157,21 @@ def test_a_phone_without_taskset_binds_nothing(rig: Rig) -> None:
     assert document["device"]["pinned_cpus"] == []
     with pytest.raises(DeviceError, match="binding the runner to CPU 7 failed"):
         measure([("b", rig.bundle)], device, limits=Limits(runs=3, warmup=1), cores="big")
+
+
+@pytest.mark.skipif(android_tools() is None, reason="mksh and toybox are not both installed")
+def test_androids_own_taskset_binds() -> None:
+    """The phone's `taskset` only writes down what it is asked; this is toybox's, in mksh."""
+    tools = android_tools()
+    cpu = max(os.sched_getaffinity(0))
+    sleeper = subprocess.Popen(["sleep", "60"])
+    with sleeper:
+        mask = f"{1 << cpu:x}"
+        script = with_arguments(place._PIN_SCRIPT, str(sleeper.pid), mask, mask)
+        done = subprocess.run([tools / "sh", "-c", script], env={"PATH": str(tools)})
+        found = os.sched_getaffinity(sleeper.pid)
+        sleeper.kill()
+    assert (done.returncode, found) == (0, {cpu})
 
 
 def test_a_phone_is_no_place_for_onnxruntime(rig: Rig) -> None:
