@@ -159,6 +159,11 @@ def _choose_device(name: str | None, target: Target) -> Device:
     """Return the device to measure on, before anything is compiled for it."""
     fitting = [device for device in DEVICES.values() if device.accepts(target.architecture)]
     device = device_named(name) if name else next(iter(fitting), None)
+    if device is not None and device.is_remote and target.name == "host":
+        raise UsageError(
+            f"tuning for target host: that is this machine, and {device.name} is another",
+            hint="tune there, or for a target with a name, e.g. `--target arm64`",
+        )
     if device is not None:
         refuse_emulated(device)
     if device is None or not device.accepts(target.architecture):

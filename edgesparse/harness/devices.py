@@ -196,7 +196,8 @@ def refuse_emulated(device: Device) -> None:
     if device.emulated:
         raise DeviceError(
             f"device {device.name}: {EMULATED_NOTICE}",
-            hint="`edgesparse check` compares the outputs; time the bundle on a real device",
+            hint="`edgesparse check` compares the outputs; time the bundle on a real device,"
+            " e.g. `--device adb`",
         )
 
 

@@ -260,9 +260,9 @@ FAULTS: dict[str, Fault] = {
     "a loose contact while measuring": Fault(asked(b"bench", drop), "connection|ended"),
     "adb's server is killed": Fault(asked(b"bench", kill_server), "the connection was lost"),
     "a slow link": Fault(SlowLink, None),
-    "no answer": Fault(at(FACTS, stall), "no answer within 2 s", timeouts=SHORT),
+    "no answer": Fault(at(FACTS, stall), "no answer within 3 s", timeouts=SHORT),
     "no answer to the lease": Fault(
-        at(LEASE, stall), "making the folder .*no answer within 2 s", timeouts=SHORT
+        at(LEASE, stall), "making the folder .*no answer within 3 s", timeouts=SHORT
     ),
     # the phone
     "32 bits only": Fault(

@@ -23,7 +23,7 @@ from edgesparse.harness.devices import fitting_device, open_session
 from edgesparse.harness.transport import Timeouts
 
 TIMEOUTS = Timeouts(answer=10.0, open=10.0, command=10.0, clean=3.0)
-SHORT = Timeouts(answer=2.0, open=2.0, command=1.0, clean=1.0)
+SHORT = Timeouts(answer=3.0, open=3.0, command=1.0, clean=1.0)
 HASTY = Timeouts(answer=10.0, open=1.5, command=1.0, clean=3.0)
 TRIPLE = "aarch64-linux-android"
 

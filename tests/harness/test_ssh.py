@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ from fake_bundle import write_fake_bundle
 from ssh_server import Server, find_sshd, ssh_server
 
 from edgesparse.bundle import Bundle
+from edgesparse.cli import main
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness import ssh
 from edgesparse.harness.bench import Limits
@@ -71,6 +73,26 @@ def test_a_bundle_computes_and_is_measured(toy: Bundle, base: pathlib.Path) -> N
     assert document["device"]["cpu"]
     assert len(document["device"]["pinned_cpus"]) == 1
     assert document["results"][0]["median_ms"] > 0
+
+
+@pytest.mark.usefixtures("server", "base")
+def test_from_the_command_line(
+    toy: Bundle, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "in.npz", **toy_inputs())
+    files = ["--inputs", str(tmp_path / "in.npz"), "--outputs", str(tmp_path / "out.npz")]
+    assert main(["run", str(toy.path), *files, "--device", "ssh:board"]) == 0
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["y"], toy_outputs(toy_inputs())["y"], rtol=1e-5)
+    capsys.readouterr()
+    words = ["bench", str(toy.path), "--device", "ssh:board", "--runs", "3", "--json"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["device"]["system"].startswith("Linux ")
+    assert main([*words, "--against-ort", "model.onnx"]) == 2
+    assert "onnxruntime runs on this machine" in capsys.readouterr().err
+    assert main([*words[:3], "ssh:-oProxyCommand=touch pwned"]) == 2
+    assert "is no address" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("server", "base")

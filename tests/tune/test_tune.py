@@ -231,6 +231,7 @@ def test_a_sample_is_the_operators_own_time():
         ("arm64", None, DeviceError, "does not time"),
         ("host", "qemu", DeviceError, "does not time"),
         ("host", "node", UsageError, "device node cannot run"),
+        ("host", "ssh:board", UsageError, "that is this machine, and ssh:board is another"),
         ("wasm", "host", UsageError, "device host cannot run wasm32 code"),
     ],
 )
