@@ -33,26 +33,32 @@ _HELD = "@@held"
 _CANNOT_EXECUTE = 126
 _MAX_STATUS = 255  # what ssh says when it is not about the runner
 
-# $1 is the folder, $2 what the folders of this user begin with.
+# $1 is the folder, $2 what the folders of this user begin with. A folder is renamed before it is
+# removed, so that whoever takes a lease in it meanwhile keeps it or gets a new one.
 _LEASE_SCRIPT = f"""
 trap '' HUP INT PIPE
 umask 077
 d=$1
 held() {{ for l in "$1"/lease.*; do [ -e "/proc/${{l##*.}}" ] && return 0; done; return 1; }}
-for o in "$2"*; do
-  [ "$o" = "$d" ] || [ ! -O "$o" ] || held "$o" || rm -rf "$o"
-done
+drop() {{
+  held "$1" && return 0
+  mv "$1" "$1-$$" 2> /dev/null || return 0
+  held "$1-$$" && [ ! -e "$1" ] && mv "$1-$$" "$1" && return 0
+  rm -rf "$1-$$"
+  [ ! -e "$1-$$" ]
+}}
 take() {{ mkdir -p "$d" && [ -O "$d" ] && [ ! -L "$d" ] && : > "$d/lease.$$"; }}
-take || take || exit 73  # twice: another lease may just have found the folder without one
+for o in "$2"*; do
+  [ "$o" = "$d" ] || [ ! -O "$o" ] || drop "$o"
+done
+take || take || exit 73
 echo {_HELD} $$
 cat > /dev/null
 for r in "$d"/run.$$.*; do
   [ "/proc/${{r##*.}}/cwd" -ef "$d" ] && kill -9 "${{r##*.}}"
 done 2> /dev/null
 rm -f "$d/lease.$$" "$d"/run.$$.*
-held "$d" && exit 0
-rm -rf "$d"
-[ ! -e "$d" ]
+drop "$d"
 """
 
 # For when the lease was killed.

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_folder_that_stays_is_counted(
 ) -> None:
     """What the faults find must be able to be found."""
     script = place._LEASE_SCRIPT
-    monkeypatch.setattr(place, "_LEASE_SCRIPT", script.replace('rm -rf "$d"', ":"))
+    monkeypatch.setattr(place, "_LEASE_SCRIPT", script.replace('mv "$1"', "false"))
     monkeypatch.setattr(place, "_REMOVE_SCRIPT", ":")
     with rigged(tmp_path) as rig:
         rig.use()
@@ -274,6 +275,21 @@ def test_two_phones_at_once(rig: Rig, tmp_path: pathlib.Path) -> None:
         for session in sessions:
             session.close()
         assert second.files() == []
+
+
+def test_sessions_come_and_go_side_by_side(rig: Rig) -> None:
+    """Of two bundles, so that each lease finds folders that others are about to leave."""
+    bundles = [rig.bundle, rig.make_bundle(mode="factor=2")]
+
+    def work(start: int) -> list[list[float]]:
+        found = []
+        for turn in range(4):
+            with open_session(rig.device(), bundles[(start + turn) % 2]) as session:
+                found.append(session.bench(1))
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(work, range(3))) == [[[1.0]] * 4] * 3
 
 
 def test_what_adb_prints() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -210,6 +211,16 @@ def test_two_bundles_at_once_and_one_of_them_twice(toy: Bundle, tmp_path: pathli
         with open_session(device, toy) as third:
             assert len(third.bench(1)) == 1
         assert len(first.bench(1)) == len(second.bench(1)) == 1
+
+
+@pytest.mark.usefixtures("server", "base")
+def test_more_sessions_than_one_connection_carries(tmp_path: pathlib.Path) -> None:
+    """An sshd takes ten channels a connection unless it is told otherwise."""
+    bundle = write_fake_bundle(tmp_path / "b")
+    device = SshDevice("board")
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(device, bundle)) for _ in range(7)]
+        assert [session.bench(1) for session in sessions] == [[1.0]] * 7
 
 
 @pytest.mark.usefixtures("server")
