@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesparse import link, runtime
 from edgesparse.errors import DeviceError
-from edgesparse.harness.devices import DEVICES
+from edgesparse.harness.local import QemuDevice
 from edgesparse.harness.session import ProcessSession
 from edgesparse.user_cache import cache_path
 
@@ -119,7 +119,7 @@ def model_bundle(bundle: Bundle) -> Modelled:
     Raises:
         DeviceError: qemu-user is missing, or takes no plugins.
     """
-    device = DEVICES["qemu"]
+    device = QemuDevice()
     if reason := device.available():
         raise DeviceError(f"device qemu: {reason}", hint=device.hint)
     emulator, *runner = device.command(bundle)

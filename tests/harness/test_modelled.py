@@ -116,6 +116,6 @@ def test_only_arm64_bundles_are_modelled(tmp_path, capsys):
 
 
 def test_without_an_emulator_nothing_is_modelled(bundles, monkeypatch):
-    monkeypatch.setattr(type(modelled.DEVICES["qemu"]), "available", lambda self: "is not there")
+    monkeypatch.setattr(modelled.QemuDevice, "available", lambda self: "is not there")
     with pytest.raises(DeviceError, match="is not there"):
         modelled.model_bundle(bundles["arm64"])
