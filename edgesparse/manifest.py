@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgesparse.errors import BundleError
-from edgesparse.plan import Plan, TensorSpec
+from edgesparse.plan import Plan, Step, TensorSpec
 from edgesparse.target import Target
 
 SCHEMA = 1
@@ -83,6 +83,7 @@ def build_manifest(
                 "features": list(target.features),
                 "lanes": target.lanes,
                 "required": list(target.required),
+                "roofline": _describe_roofline(target),
             },
             "inputs": [dataclasses.asdict(spec) for spec in plan.inputs],
             "outputs": [dataclasses.asdict(spec) for spec in plan.outputs],
@@ -92,11 +93,30 @@ def build_manifest(
             "weights_sha256": hashlib.sha256(plan.weights).hexdigest(),
             "files": _describe_files(directory),
             "layers": [
-                dataclasses.asdict(layer) | {"steps": list(span)}
+                dataclasses.asdict(layer)
+                | {"steps": list(span), "bytes": _touched_bytes(plan.steps[slice(*span)])}
                 for layer, span in zip(plan.layers, steps, strict=True)
             ],
         }
     )
+
+
+def _describe_roofline(target: Target) -> dict[str, Any]:
+    """Return what the cost model assumes of the core, as the two roofs of one thread.
+
+    Source: Williams, Waterman and Patterson, Roofline, CACM 52(4), 2009.
+    """
+    core = target.core
+    return {
+        "core": core.name,
+        "peak_gflops": 2 * target.lanes * core.fma_per_cycle * core.clock_ghz,
+        "l2_gbytes_per_second": 64 / core.l2_line_cycles * core.clock_ghz,
+    }
+
+
+def _touched_bytes(steps: Sequence[Step]) -> int:
+    """Return what kernel calls read and write; what is both counts twice."""
+    return sum(arg.size_bytes * len(arg.access) for step in steps for arg in step.args)
 
 
 def _describe_files(directory: Path) -> dict[str, dict[str, Any]]:

@@ -13,13 +13,14 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edgesparse.harness.session import Session
 from edgesparse.harness.statistics import Summary, summarize
 
-DEFAULT_RUNS = 100
-DEFAULT_SECONDS = 10.0
+# Without --runs and --seconds: at least so many samples, and for at least so long.
+MIN_SAMPLES = 10
+DEFAULT_SECONDS = 3.0
 
 # A sample must be this many times the timer's resolution, so that reading it costs under 2 %.
 _RESOLUTIONS_PER_SAMPLE = 50
@@ -29,7 +30,6 @@ _STABLE_WITHIN = 0.02
 _STABLE_ROUNDS = 3
 _MIN_WARMUP_MS = 500
 _MAX_WARMUP_SECONDS = 3.0
-_MIN_SAMPLES = 5
 _SETTLE_MS = 1.0
 _TURN_MS = 5.0
 _MAX_TURN_RUNS = 10
@@ -53,7 +53,7 @@ class Timing:
 
     @property
     def summary(self) -> Summary:
-        """Median, minimum, p90."""
+        """Median, minimum, percentiles."""
         return summarize(self.samples_ms)
 
 
@@ -63,7 +63,8 @@ class Limits:
 
     Attributes:
         runs: Samples of each session, or None for no limit.
-        seconds: Measuring time of each session, or None for no limit.
+        seconds: Measuring time of each session, or None for no limit; ten samples are taken
+            however long they last, unless fewer `runs` are asked for.
         warmup: Inferences of warm-up, or None to warm up until stable.
     """
 
@@ -72,14 +73,25 @@ class Limits:
     warmup: int | None = None
 
     def filled(self) -> Limits:
-        """Return the limits with the defaults where neither runs nor seconds are given."""
+        """Return the limits with the default where neither runs nor seconds are given."""
         if self.runs is None and self.seconds is None:
-            return dataclasses.replace(self, runs=DEFAULT_RUNS, seconds=DEFAULT_SECONDS)
+            return dataclasses.replace(self, seconds=DEFAULT_SECONDS)
         return self
 
 
-def bench_sessions(sessions: Sequence[Session], limits: Limits | None = None) -> list[Timing]:
-    """Return the timing of every session, measured in turns."""
+def bench_sessions(
+    sessions: Sequence[Session],
+    limits: Limits | None = None,
+    between: Callable[[float], None] = lambda done: None,
+) -> list[Timing]:
+    """Return the timing of every session, measured in turns.
+
+    Args:
+        sessions: Opened models.
+        limits: When to stop.
+        between: Called before each round of turns with the part that is done, 0 to 1, e.g. to
+            read the device's temperature or to show progress.
+    """
     limits = (limits or Limits()).filled()
     firsts = [session.bench(1)[0] for session in sessions]
     estimates, warmups = _warm_up(sessions, limits.warmup)
@@ -90,7 +102,7 @@ def bench_sessions(sessions: Sequence[Session], limits: Limits | None = None) ->
             sessions, firsts, warmups, estimates, strict=True
         )
     ]
-    _measure(sessions, timings, estimates, limits)
+    _measure(sessions, timings, estimates, limits, between)
     return timings
 
 
@@ -147,11 +159,17 @@ def _warm_up_until_stable(session: Session) -> tuple[float, int]:
 
 
 def _measure(
-    sessions: Sequence[Session], timings: list[Timing], estimates: list[float], limits: Limits
+    sessions: Sequence[Session],
+    timings: list[Timing],
+    estimates: list[float],
+    limits: Limits,
+    between: Callable[[float], None],
 ) -> None:
     turn = max(1, min(_MAX_TURN_RUNS, round(_TURN_MS / max(*estimates, 1e-3))))
-    deadline = time.monotonic() + (limits.seconds or math.inf) * len(sessions)
-    while not _is_done(timings[0].samples_ms, limits, deadline):
+    seconds = (limits.seconds or math.inf) * len(sessions)
+    start = time.monotonic()
+    while (done := _part_done(timings[0].samples_ms, limits, start, seconds)) < 1:
+        between(done)
         if limits.runs is not None:
             turn = min(turn, limits.runs - len(timings[0].samples_ms))
         for session, timing, estimate in zip(sessions, timings, estimates, strict=True):
@@ -159,10 +177,11 @@ def _measure(
             timing.samples_ms += session.bench(settle + turn, timing.batch)[settle:]
 
 
-def _is_done(samples: Sequence[float], limits: Limits, deadline: float) -> bool:
-    if limits.runs is not None and len(samples) >= limits.runs:
-        return True
-    return len(samples) >= _MIN_SAMPLES and time.monotonic() > deadline
+def _part_done(samples: Sequence[float], limits: Limits, start: float, seconds: float) -> float:
+    """Return how much of the measuring is done; 1 and more is all of it."""
+    runs = limits.runs or math.inf
+    elapsed = (time.monotonic() - start) / seconds
+    return max(len(samples) / runs, min(elapsed, len(samples) / min(runs, MIN_SAMPLES)))
 
 
 def choose_cpu() -> int | None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
 from edgesparse.harness.bench import Limits, bench_sessions, pinned
 from edgesparse.harness.devices import Device, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
-from edgesparse.harness.profile import profile_layers
+from edgesparse.harness.profile import LayerTime, profile_layers
 from edgesparse.harness.results import BundleResult, PeerResult, result_document
 from edgesparse.harness.session import Session
+from edgesparse.harness.steadiness import ConditionLog, Reading
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -31,6 +33,9 @@ def measure(
     profile_runs: int = 0,
     threads: int = 1,
     cores: str | None = None,
+    cooldown_seconds: float = 0.0,
+    conditions: Callable[[], Reading] | None = None,
+    progress: Callable[[str, float], None] = lambda stage, done: None,
 ) -> dict[str, Any]:
     """Return the result document of bundles measured in turns, all on the same CPUs.
 
@@ -42,6 +47,9 @@ def measure(
         profile_runs: Instrumented inferences of each bundle after the others; 0 for no profile.
         threads: Threads of every bundle and of the peer, each bound to a CPU of its own.
         cores: Which ones: `big`, `little`, `all` or a mask like `0xF0`; None for the fastest.
+        cooldown_seconds: Pause between opening the bundles and their first inference.
+        conditions: Reads clock, temperature and load of the device; None for no readings.
+        progress: Told the stage and the part of the measuring that is done, 0 to 1.
 
     Raises:
         UsageError: The peer's model has other inputs than a bundle, or the device has not so
@@ -56,6 +64,7 @@ def measure(
             hint="leave `--against-ort` out, or measure both here with `--device host`",
         )
     cpus = device.choose_cpus(threads, cores)
+    progress("opening", 0.0)
     with contextlib.ExitStack() as stack:
         sessions: list[Session] = [
             stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles
@@ -63,24 +72,41 @@ def measure(
         opened = list(sessions)
         if against is not None:
             sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))
+        progress("cooling down", 0.0)
+        time.sleep(cooldown_seconds)
+        log = ConditionLog(conditions) if conditions else None
         with pinned(sessions, cpus):
-            timings = bench_sessions(sessions, limits)
-            results = [
-                BundleResult(
-                    label=label,
-                    bundle=bundle,
-                    timing=timing,
-                    ready=session.ready,
-                    layers=profile_layers(session, bundle.manifest["layers"], profile_runs)
-                    if profile_runs
-                    else None,
-                )
-                for (label, bundle), session, timing in zip(bundles, opened, timings, strict=False)
-            ]
+            progress("warming up", 0.0)
+            timings = bench_sessions(sessions, limits, _watcher(log, progress))
+            if log:
+                log.close()
+            progress("profiling", 1.0)
+            profiles = [_profile(*pair, profile_runs) for pair in zip(opened, bundles, strict=True)]
+    results = [
+        BundleResult(label, bundle, timing, session.ready, layers)
+        for (label, bundle), session, timing, layers in zip(
+            bundles, opened, timings, profiles, strict=False
+        )
+    ]
     peer = None
     if against is not None:
         peer = PeerResult("onnxruntime", OrtSession.version(), str(against), timings[-1])
-    return result_document(device, results, peer=peer, pinned_cpus=cpus, threads=threads)
+    return result_document(device, results, peer=peer, pinned_cpus=cpus, threads=threads, log=log)
+
+
+def _watcher(
+    log: ConditionLog | None, progress: Callable[[str, float], None]
+) -> Callable[[float], None]:
+    def watch(done: float) -> None:
+        if log:
+            log.sample()
+        progress("measuring", done)
+
+    return watch
+
+
+def _profile(session: Session, labelled: tuple[str, Bundle], runs: int) -> list[LayerTime] | None:
+    return profile_layers(session, labelled[1].manifest["layers"], runs) if runs else None
 
 
 def _open_peer(

@@ -1,23 +1,27 @@
 """The result document of a benchmark, schema 1: what `bench --json` prints and a baseline holds.
 
-    {"schema": 1, "edgesparse": "0.1.0", "threads": 1,
+    {"schema": 1, "edgesparse": "0.1.0", "date": "2026-01-31T12:00:00+00:00", "threads": 1,
      "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", "pinned_cpus", ...},
-     "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "min_ms", "p90_ms",
-                  "first_ms", "runs", "warmup_runs", "batch", "open_ms", "timer_resolution_ns",
-                  "arena_bytes", "shipped_bytes", "ratio", "over_first", "samples_ms", "layers",
-                  "baseline"}],
-     "against": null or {"peer", "version", "model", "median_ms", "min_ms", "p90_ms", "first_ms",
-                         "runs", "warmup_runs", "batch", "ratio", "samples_ms"}}
+     "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "median_interval_ms",
+                  "min_ms", "p90_ms", "p99_ms", "outlier_share", "first_ms", "runs", "warmup_runs",
+                  "batch", "open_ms", "timer_resolution_ns", "arena_bytes", "shipped_bytes",
+                  "roofline", "ratio", "ratio_interval", "over_first", "over_first_interval",
+                  "samples_ms", "layers", "by_type", "profile_overhead", "baseline"}],
+     "against": null or {"peer", "version", "model", "median_ms", ..., "ratio", "samples_ms"},
+     "conditions": null or {"before", "during", "after"}, "warnings": [sentence]}
 
 `ratio` is the peer's time over the bundle's, the median over pairs of samples taken side by side;
 above 1 the bundle is faster. `against.ratio` is that of the first bundle; a result's own is null
-without a peer. `over_first` is the first bundle's time over this one's, pairwise likewise. `layers`
-is there with `--profile` only, `baseline` with `--baseline` only.
+without a peer. `over_first` is the first bundle's time over this one's, pairwise likewise.
+Intervals hold with 99 % confidence. `layers`, `by_type` and `profile_overhead` are there with
+`--profile` only, `baseline` with `--baseline` only; see `profile.LayerTime` and `steadiness`.
+Measured on several devices, documents stand side by side: {"schema": 1, "documents": [...]}.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 import pathlib
@@ -28,8 +32,15 @@ from typing import TYPE_CHECKING, Any
 from edgesparse.errors import UsageError
 from edgesparse.harness.bench import Timing
 from edgesparse.harness.devices import Device
-from edgesparse.harness.profile import LayerTime
-from edgesparse.harness.statistics import compare_with_baseline, paired_ratio, summarize
+from edgesparse.harness.profile import LayerTime, by_type, overhead
+from edgesparse.harness.statistics import (
+    compare_with_baseline,
+    median_interval,
+    paired_ratio,
+    paired_ratio_interval,
+    summarize,
+)
+from edgesparse.harness.steadiness import ConditionLog, condition_warnings, sample_warnings
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -82,11 +93,16 @@ def result_document(
     peer: PeerResult | None = None,
     pinned_cpus: Sequence[int] = (),
     threads: int = 1,
+    log: ConditionLog | None = None,
 ) -> dict[str, Any]:
     """Return the document; see the module's text for its schema."""
+    warnings = condition_warnings(log.readings, pinned_cpus) if log else []
+    for result in results:
+        warnings += sample_warnings(result.label, result.timing.samples_ms)
     return {
         "schema": SCHEMA,
         "edgesparse": importlib.metadata.version("edgesparse"),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "threads": threads,
         "device": {
             "name": device.name,
@@ -99,12 +115,15 @@ def result_document(
         },
         "results": [_result_entry(result, results[0], peer) for result in results],
         "against": _peer_entry(peer, results[0]) if peer else None,
+        "conditions": log.summary() if log else None,
+        "warnings": warnings,
     }
 
 
 def _timing_entry(timing: Timing) -> dict[str, Any]:
     return {
         **dataclasses.asdict(timing.summary),
+        "median_interval_ms": list(median_interval(timing.samples_ms)),
         "first_ms": timing.first_ms,
         "warmup_runs": timing.warmup_runs,
         "batch": timing.batch,
@@ -112,8 +131,9 @@ def _timing_entry(timing: Timing) -> dict[str, Any]:
     }
 
 
-def _ratio(slow: PeerResult | BundleResult, fast: BundleResult) -> float:
-    return paired_ratio(slow.timing.samples_ms, fast.timing.samples_ms)
+def _ratio(slow: PeerResult | BundleResult, fast: BundleResult, key: str) -> dict[str, Any]:
+    pair = slow.timing.samples_ms, fast.timing.samples_ms
+    return {key: paired_ratio(*pair), f"{key}_interval": list(paired_ratio_interval(*pair))}
 
 
 def _result_entry(
@@ -130,11 +150,14 @@ def _result_entry(
         "timer_resolution_ns": result.ready.get("timer_resolution_ns"),
         "arena_bytes": manifest["arena_bytes"],
         "shipped_bytes": shipped_bytes(result.bundle),
-        "ratio": _ratio(peer, result) if peer else None,
-        "over_first": _ratio(first, result),
+        "roofline": manifest["target"].get("roofline"),
+        **(_ratio(peer, result, "ratio") if peer else {"ratio": None, "ratio_interval": None}),
+        **_ratio(first, result, "over_first"),
     }
     if result.layers is not None:
         entry["layers"] = [dataclasses.asdict(layer) for layer in result.layers]
+        entry["by_type"] = by_type(entry["layers"])
+        entry["profile_overhead"] = overhead(entry)
     return entry
 
 
@@ -144,7 +167,7 @@ def _peer_entry(peer: PeerResult, first: BundleResult) -> dict[str, Any]:
         "version": peer.version,
         "model": peer.model,
         **_timing_entry(peer.timing),
-        "ratio": _ratio(peer, first),
+        **_ratio(peer, first, "ratio"),
     }
 
 

@@ -1,19 +1,32 @@
-"""Statistics of timing samples: medians, order-statistic intervals, paired ratios.
+"""Statistics of timing samples: order statistics, outliers, and bootstrap intervals of ratios.
 
 Latencies are skewed to the right by whatever else the machine does, so nothing here assumes a
-normal distribution or uses a mean.
+normal distribution or uses a mean. Neighbouring samples resemble each other (a machine is slow for
+a while), so intervals come from resampling blocks of neighbours, not single samples.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-# Two-sided 99 % of the standard normal, for the order statistics that bracket a median.
-_Z99 = 2.576
+Array = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+CONFIDENCE = 0.99
+
+# p99 of fewer samples would be the largest of them.
+_MIN_SAMPLES_FOR_P99 = 100
+# Tukey's outer fence; a box no wider than the timer's step would make everything an outlier.
+_FENCE = 3.0
+_MIN_BOX = 0.01
+
+_RESAMPLES = 2000
+_MOST_POINTS = 4096
+_MIN_BLOCKS = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,12 +37,17 @@ class Summary:
         median_ms: Half of the samples are below.
         min_ms: The fastest sample.
         p90_ms: Nine in ten samples are below.
+        p99_ms: 99 in a hundred are below; None for fewer than a hundred samples.
+        outlier_share: Samples above the upper quartile by more than three times the distance
+            between the quartiles, of all samples; they are counted, never dropped.
         runs: Number of samples.
     """
 
     median_ms: float
     min_ms: float
     p90_ms: float
+    p99_ms: float | None
+    outlier_share: float
     runs: int
 
 
@@ -46,8 +64,23 @@ def summarize(samples_ms: Sequence[float]) -> Summary:
         median_ms=float(np.median(samples)),
         min_ms=float(samples.min()),
         p90_ms=float(np.percentile(samples, 90)),
+        p99_ms=(
+            float(np.percentile(samples, 99)) if len(samples) >= _MIN_SAMPLES_FOR_P99 else None
+        ),
+        outlier_share=outlier_share(samples),
         runs=len(samples),
     )
+
+
+def outlier_share(samples: Sequence[float] | Array) -> float:
+    """Return the share of samples beyond Tukey's upper outer fence, Q3 + 3 (Q3 - Q1).
+
+    Source: Tukey, Exploratory Data Analysis, 1977, section 2D ("far out" values). The box is taken
+    to be at least one percent of the median wide, since a coarse timer makes it empty.
+    """
+    low, median, high = np.percentile(samples, [25, 50, 75])
+    fence = high + _FENCE * max(high - low, _MIN_BOX * median)
+    return float(np.mean(np.asarray(samples) > fence))
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
@@ -59,23 +92,70 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
     Raises:
         ValueError: The lists differ in length, or are empty.
     """
+    return float(np.median(_paired(numerator, denominator)))
+
+
+def paired_ratio_interval(
+    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the interval that holds the median paired ratio with the given confidence.
+
+    Raises:
+        ValueError: The lists differ in length, or are empty.
+    """
+    resampled = _resampled_medians(_paired(numerator, denominator), np.random.default_rng(0))
+    return _percentile_interval(resampled, confidence)
+
+
+def _paired(numerator: Sequence[float], denominator: Sequence[float]) -> Array:
     if len(numerator) != len(denominator) or not len(numerator):
         raise ValueError(f"cannot pair {len(numerator)} samples with {len(denominator)}")
-    return float(np.median(np.asarray(numerator) / np.asarray(denominator)))
+    ratios: Array = np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)
+    return ratios
 
 
-def median_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the order statistics that bracket the median with 99 % confidence.
+def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the interval that holds the median with the given confidence."""
+    resampled = _resampled_medians(np.asarray(samples, np.float64), np.random.default_rng(0))
+    return _percentile_interval(resampled, confidence)
 
-    Source: David and Nagaraja, Order Statistics, 3rd edition, section 7.1 (distribution-free
-    intervals for quantiles), with the normal approximation of the binomial.
+
+def median_ratio_interval(
+    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the interval of the ratio of medians of samples that were taken at other times."""
+    random = np.random.default_rng(0)
+    above = _resampled_medians(np.asarray(numerator, np.float64), random)
+    below = _resampled_medians(np.asarray(denominator, np.float64), random)
+    return _percentile_interval(above / below, confidence)
+
+
+def _resampled_medians(samples: Array, random: np.random.Generator) -> Array:
+    """Return the medians of resamples made of blocks of neighbours, (resamples,) float64.
+
+    A block is about as long as the square root of the number of samples. Blocks wrap around, so
+    that every sample is drawn as often as any other.
+
+    Source: circular block bootstrap, Politis and Romano, 1992; percentile intervals, Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    ordered = sorted(samples)
-    count = len(ordered)
-    half_width = _Z99 * math.sqrt(count) / 2
-    low = max(0, math.floor(count / 2 - half_width))
-    high = min(count - 1, math.ceil(count / 2 + half_width))
-    return ordered[low], ordered[high]
+    # Neighbours that are left out resemble those that stay: the interval hardly widens.
+    points = samples[:: -(-len(samples) // _MOST_POINTS)]
+    length = max(1, min(round(len(points) ** 0.5), len(points) // _MIN_BLOCKS))
+    blocks = -(-len(points) // length)
+    starts = random.integers(len(points), size=(_RESAMPLES, blocks, 1))
+    medians = []
+    for some in np.array_split(starts, -(-starts.size * length // (1 << 20))):
+        chosen = (some + np.arange(length)) % len(points)
+        drawn = points[chosen.reshape(len(some), -1)[:, : len(points)]]
+        medians.append(np.median(drawn, axis=1))
+    return np.concatenate(medians)
+
+
+def _percentile_interval(values: Array, confidence: float) -> Interval:
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,11 +164,13 @@ class Comparison:
 
     Attributes:
         change: Relative change of the median; 0.07 is 7 % slower.
+        interval: What the change may be as well, with 99 % confidence, for all the samples tell.
         exceeds_limit: The change is larger than allowed.
-        exceeds_noise: The 99 % intervals of both medians do not touch.
+        exceeds_noise: The interval lies above 0.
     """
 
     change: float
+    interval: Interval
     exceeds_limit: bool
     exceeds_noise: bool
 
@@ -103,9 +185,11 @@ def compare_with_baseline(
 ) -> Comparison:
     """Return how `samples_ms` compares with `baseline_ms`; `max_regression` 0.05 allows 5 %."""
     change = float(np.median(samples_ms) / np.median(baseline_ms)) - 1
-    slowest_baseline = median_interval(baseline_ms)[1]
+    low, high = median_ratio_interval(samples_ms, baseline_ms)
     return Comparison(
         change=change,
+        # The percentiles of few samples may miss the median itself.
+        interval=(min(low - 1, change), max(high - 1, change)),
         exceeds_limit=change > max_regression,
-        exceeds_noise=median_interval(samples_ms)[0] > slowest_baseline,
+        exceeds_noise=low > 1,
     )

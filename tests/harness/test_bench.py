@@ -9,7 +9,7 @@ import pytest
 
 from edgesparse.harness import bench
 from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, choose_cpus, pinned
-from edgesparse.harness.profile import profile_layers
+from edgesparse.harness.profile import by_type, overhead, profile_layers
 
 
 class ScriptedSession:
@@ -100,6 +100,36 @@ def test_seconds_limit_the_measuring() -> None:
     assert len(timing.samples_ms) >= 5
 
 
+def test_by_default_ten_samples_are_taken_and_three_seconds_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time is what the session says it took, so that the test takes none."""
+    now = [0.0]
+    monkeypatch.setattr(bench.time, "monotonic", lambda: now[0])
+
+    def tick(ms: float) -> Any:
+        def time_of(ran: int) -> float:
+            now[0] += ms / 1e3
+            return ms
+
+        return time_of
+
+    fast, slow = ScriptedSession("A", [], tick(10.0)), ScriptedSession("B", [], tick(5000.0))
+    assert Limits().filled() == Limits(seconds=bench.DEFAULT_SECONDS)
+    (timing,) = bench_sessions([slow])
+    assert len(timing.samples_ms) == bench.MIN_SAMPLES
+    before = now[0]
+    (timing,) = bench_sessions([fast], Limits(warmup=1))
+    assert now[0] - before > bench.DEFAULT_SECONDS
+    assert len(timing.samples_ms) > 100
+
+
+def test_whoever_watches_is_told_how_far_it_is() -> None:
+    told: list[float] = []
+    bench_sessions([ScriptedSession("A", [], 20.0)], Limits(runs=4, warmup=1), told.append)
+    assert told == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_pinning_gives_this_process_its_cpus_back() -> None:
     log: list[str] = []
     cpu = choose_cpu()
@@ -134,16 +164,52 @@ def test_sessions_are_pinned_to_all_the_cpus() -> None:
     assert log == [f"A@{spelled}", f"B@{spelled}"]
 
 
+DECIDED = {
+    "output_shape": [1, 4],
+    "bytes": 640,
+    "decision": {"reason": "", "format": "4 rows", "predicted_us": 2.5},
+}
+PLAIN = {"decision": {"reason": ""}}
+
+
 def test_profile_gathers_steps_into_layers() -> None:
     layers = [
-        {"name": "conv", "op": "Conv", "steps": [0, 2], "nonzero_macs": 3000},
-        {"name": "relu", "op": "Relu", "steps": [2, 3], "nonzero_macs": 0},
+        {"name": "conv", "op": "Conv", "steps": [0, 2], "nonzero_macs": 3000, **DECIDED},
+        {"name": "relu", "op": "Relu", "steps": [2, 3], "nonzero_macs": 0, **PLAIN},
     ]
     conv, relu = profile_layers(ScriptedSession("A", []), layers, runs=4)
     assert (conv.median_us, relu.median_us) == (pytest.approx(3.0), pytest.approx(5.0))
     assert (conv.share, relu.share) == (pytest.approx(0.375), pytest.approx(0.625))
     assert conv.useful_gflops == pytest.approx(2 * 3000 / 3e-6 / 1e9)
     assert relu.useful_gflops is None
+    assert (conv.shape, conv.format, conv.bytes, conv.predicted_us) == ((1, 4), "4 rows", 640, 2.5)
+    assert (relu.shape, relu.format, relu.bytes, relu.predicted_us) == ((), "", None, None)
+    assert conv.samples_us == [pytest.approx(3.0)] * 4
+
+
+def test_layers_of_a_type_are_summed() -> None:
+    def layer(op: str, us: float, share: float, macs: int, size: int | None) -> dict[str, Any]:
+        fields = {"op": op, "median_us": us, "share": share, "nonzero_macs": macs, "bytes": size}
+        return {**fields, "name": op}
+
+    rows = by_type(
+        [
+            layer("Conv", 10.0, 0.1, 1000, 5),
+            layer("Add", 60.0, 0.6, 0, None),
+            layer("Conv", 30.0, 0.3, 5000, 7),
+        ]
+    )
+    assert [row["op"] for row in rows] == ["Add", "Conv"]
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    add, conv = rows
+    assert (conv["layers"], conv["median_us"], conv["bytes"]) == (2, 40.0, 12)
+    assert conv["useful_gflops"] == pytest.approx(2 * 6000 / 40e-6 / 1e9)
+    assert (add["useful_gflops"], add["bytes"]) == (None, None)
+
+
+def test_overhead_is_against_the_runs_that_were_not_profiled() -> None:
+    result = {"median_ms": 2.0, "layers": [{"median_us": 1500.0}, {"median_us": 600.0}]}
+    assert overhead(result) == pytest.approx(0.05)
 
 
 class CoarseSession(ScriptedSession):
