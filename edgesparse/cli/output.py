@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,6 +82,49 @@ def table(*columns: str) -> Table:
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left"
         )
     return made
+
+
+@dataclasses.dataclass(slots=True)
+class Grid:
+    """Rows of text, for a table on the terminal or in Markdown.
+
+    Attributes:
+        columns: Their names; one that begins with `>` holds numbers.
+        rows: Each as long as `columns`.
+    """
+
+    columns: Sequence[str]
+    rows: list[list[str]] = dataclasses.field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        """Append a row."""
+        self.rows.append(list(cells))
+
+    def to_rich(self) -> Table:
+        """Return the table for the terminal."""
+        made = table(*self.columns)
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+    def to_markdown(self) -> str:
+        """Return the table as GitHub reads it."""
+        names = [column.removeprefix(">") for column in self.columns]
+        rule = ["--:" if column.startswith(">") else "---" for column in self.columns]
+        rows = [[_escape_markdown(cell) for cell in row] for row in (names, *self.rows)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+    def show(self, *, markdown: bool = False) -> None:
+        """Print the table to stdout."""
+        if markdown:
+            click.echo(self.to_markdown())
+        else:
+            print_table(self.to_rich())
+
+
+def _escape_markdown(text: str) -> str:
+    """Keep names from becoming markup: a layer may be called `<b>`, a file `a|b`."""
+    return re.sub(r"([\\`*_<>|~\[\]])", r"\\\1", text).replace("\n", " ")
 
 
 def print_table(made: Table) -> None:

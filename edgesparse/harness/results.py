@@ -86,6 +86,11 @@ def shipped_bytes(bundle: Bundle) -> int:
     return sum(int(files[name]["bytes"]) for name in _SHIPPED if name in files)
 
 
+def now() -> str:
+    """Return the date as documents spell it: ISO 8601, UTC, whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
 def result_document(
     device: Device,
     results: list[BundleResult],
@@ -102,7 +107,7 @@ def result_document(
     return {
         "schema": SCHEMA,
         "edgesparse": importlib.metadata.version("edgesparse"),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "threads": threads,
         "device": {
             "name": device.name,
@@ -171,30 +176,55 @@ def _peer_entry(peer: PeerResult, first: BundleResult) -> dict[str, Any]:
     }
 
 
+_HINT = "write one with `edgesparse bench BUNDLE --json > results.json`"
+
+
 def read_document(path: str | pathlib.Path) -> dict[str, Any]:
-    """Return a document that `bench --json` printed.
+    """Return the document that `bench --json` printed.
+
+    Raises:
+        UsageError: The file cannot be read, is not such a document, or holds several.
+    """
+    documents = read_documents(path)
+    if len(documents) > 1:
+        names = ", ".join(str(document["device"]["name"]) for document in documents)
+        raise UsageError(
+            f"{path} holds results of several devices: {names}",
+            hint="bench one device at a time, or keep results with `--save`",
+        )
+    return documents[0]
+
+
+def read_documents(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Return the documents that `bench --json` printed, one a device.
 
     Raises:
         UsageError: The file cannot be read, or is not such a document.
     """
-    hint = "write one with `edgesparse bench BUNDLE --json > results.json`"
     try:
         document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
+        raise UsageError(f"{path} is not JSON: {error}", hint=_HINT) from error
+    several = document.get("documents") if isinstance(document, dict) else None
+    documents = several if isinstance(several, list) and several else [document]
+    for found in documents:
+        _check_document(path, found)
+    return documents
+
+
+def _check_document(path: str | pathlib.Path, document: Any) -> None:
     if not isinstance(document, dict) or not isinstance(document.get("results"), list):
-        raise UsageError(f"{path} is not a result of `edgesparse bench --json`", hint=hint)
+        raise UsageError(f"{path} is not a result of `edgesparse bench --json`", hint=_HINT)
     if document.get("schema") != SCHEMA:
         raise UsageError(
-            f"{path}: expected result schema {SCHEMA}, found {document.get('schema')}", hint=hint
+            f"{path}: expected result schema {SCHEMA}, found {document.get('schema')}", hint=_HINT
         )
     for entry in document["results"]:
         samples = entry.get("samples_ms") if isinstance(entry, dict) else None
         if not samples or not all(isinstance(ms, int | float) and ms > 0 for ms in samples):
-            raise UsageError(f"{path}: a result holds no samples", hint=hint)
-    return document
+            raise UsageError(f"{path}: a result holds no samples", hint=_HINT)
 
 
 def compare_document(
