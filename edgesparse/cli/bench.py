@@ -1,9 +1,10 @@
-"""`edgesparse bench`: latency on a device, beside each other and beside onnxruntime."""
+"""`edgesparse bench`: latency on devices, beside each other and beside onnxruntime."""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,25 +14,94 @@ from edgesparse.cli.options import (
     DeviceChoice,
     choose_device,
     cores_option,
+    db_option,
     json_option,
+    markdown_option,
     open_bundle,
     percent_callback,
 )
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
+    from edgesparse.errors import EdgeSparseError
     from edgesparse.harness.devices import Device
 
 _DEFAULT_MAX_REGRESSION = 0.05
+
+Bundles = list[tuple[str, "Bundle"]]
+Document = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for: the options of `bench`."""
+
+    devices: tuple[str, ...]
+    threads: int
+    cores: str | None
+    runs: int | None
+    seconds: float | None
+    warmup: int | None
+    launches: int
+    cooldown: float
+    relative: bool
+    against_ort: pathlib.Path | None
+    baseline: pathlib.Path | None
+    max_regression: float | None
+    model: str | None
+    profile: bool
+    top: int | None
+    sort: str | None
+    by_type: bool
+    trace: pathlib.Path | None
+    save: bool
+    tag: str
+    db: pathlib.Path | None
+    as_json: bool
+    markdown: bool
+
+    @property
+    def wants_profile(self) -> bool:
+        """Whether layers are timed: options that show a profile ask for one."""
+        return self.profile or self.by_type or self.trace is not None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether results are stored: naming where to, or as what, asks for it."""
+        return self.save or self.db is not None or bool(self.tag)
+
+    def check(self, bundles: int) -> None:
+        """Check that the options make sense together.
+
+        Raises:
+            UsageError: They do not.
+        """
+        from edgesparse.errors import UsageError
+
+        if self.max_regression is not None and self.baseline is None:
+            raise UsageError(
+                "--max-regression needs something to compare with",
+                hint="add `--baseline FILE.json`, written by `edgesparse bench --json`",
+            )
+        for option, value in (("--top", self.top), ("--sort", self.sort)):
+            if value is not None and not self.wants_profile:
+                raise UsageError(f"{option} is about layers of a profile", hint="add `--profile`")
+        if self.relative and bundles < 2:
+            raise UsageError("--relative compares bundles", hint="name two bundles or more")
+        if self.as_json and self.markdown:
+            raise UsageError("--json and --markdown are two forms of output", hint="choose one")
 
 
 @click.command("bench")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option(
     "--device",
+    "devices",
     type=DeviceChoice(),
+    multiple=True,
     help="Where to run; by default what fits the bundle's target. adb is the phone that is"
-    " connected, browser:PATH names a Chromium; qemu is refused: it emulates.",
+    " connected, adb:all every one, browser:PATH names a Chromium; qemu is refused: it emulates."
+    " Repeatable: devices measure side by side.",
 )
 @click.option(
     "--threads",
@@ -44,7 +114,7 @@ _DEFAULT_MAX_REGRESSION = 0.05
 @click.option(
     "--runs",
     type=click.IntRange(1),
-    help="Samples of each bundle.  [default: 100, at most 10 seconds]",
+    help="Samples of each bundle.  [default: 10 or more, for 3 seconds or more]",
 )
 @click.option(
     "--seconds",
@@ -57,6 +127,21 @@ _DEFAULT_MAX_REGRESSION = 0.05
     help="Inferences of warm-up.  [default: until the time is stable]",
 )
 @click.option(
+    "--launches",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Start everything afresh so many times: a process keeps its luck as long as it lives.",
+)
+@click.option(
+    "--cooldown",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Pause before the first inference, so that the device is cool.",
+)
+@click.option("--relative", is_flag=True, help="Say how much faster each bundle is than the first.")
+@click.option(
     "--against-ort",
     type=click.Path(path_type=pathlib.Path),
     metavar="MODEL.onnx",
@@ -66,7 +151,8 @@ _DEFAULT_MAX_REGRESSION = 0.05
     "--baseline",
     type=click.Path(path_type=pathlib.Path),
     metavar="FILE.json",
-    help="An earlier `bench --json`; exit with 5 when a bundle has become slower.",
+    help="An earlier `bench --json`; exit with 5 when a bundle has become slower, and by more than"
+    " the samples scatter.",
 )
 @click.option(
     "--max-regression",
@@ -81,108 +167,178 @@ _DEFAULT_MAX_REGRESSION = 0.05
 )
 @click.option("--profile", is_flag=True, help="Time every layer, in runs of their own.")
 @click.option("--top", type=click.IntRange(1), help="Show only the slowest layers.")
+@click.option(
+    "--sort",
+    type=click.Choice(("time", "order")),
+    help="Slowest layers first, or in the network's order.  [default: order; with --top, time]",
+)
+@click.option("--by-type", is_flag=True, help="Sum the layers of each operator; profiles.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=pathlib.Path),
+    metavar="FILE.json",
+    help="Write the profile for chrome://tracing or Perfetto; profiles.",
+)
+@click.option("--save", is_flag=True, help="Keep the results for `edgesparse results`.")
+@click.option("--tag", default="", help="What to call them, e.g. a commit; saves.")
+@db_option
 @json_option
-def command(
-    bundles: tuple[pathlib.Path, ...],
-    device: str | None,
-    threads: int,
-    cores: str | None,
-    runs: int | None,
-    seconds: float | None,
-    warmup: int | None,
-    against_ort: pathlib.Path | None,
-    baseline: pathlib.Path | None,
-    max_regression: float | None,
-    model: str | None,
-    profile: bool,
-    top: int | None,
-    as_json: bool,
-) -> None:
+@markdown_option
+def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     """Measure the latency of bundles.
 
     Bundles take turns with each other and with onnxruntime, on the same CPUs, so that a machine
     that slows down for a while slows all of them. A ratio is the median over pairs of samples taken
     side by side; above 1 the bundle is faster.
     """
-    from edgesparse.cli.output import emit_json, say
-    from edgesparse.harness.bench import Limits
-    from edgesparse.harness.devices import check_threads, refuse_emulated
-    from edgesparse.harness.measure import measure
-    from edgesparse.harness.profile import PROFILE_RUNS
-    from edgesparse.harness.results import read_document
+    from edgesparse.harness.results import read_documents
 
-    _check_options(baseline, max_regression, profile, top)
-    saved = None if baseline is None else read_document(baseline)
+    order = Order(**options)
+    order.check(len(bundles))
+    saved = read_documents(order.baseline) if order.baseline else None
     opened = [(str(path), open_bundle(path)) for path in bundles]
-    if model is not None:
-        show_modelled(opened, model, profile=profile, top=top, as_json=as_json)
-        return
-    chosen = _one_device(device, opened)
-    refuse_emulated(chosen)
-    check_threads(threads)
-    say(f"measuring on {chosen.name} ...")
-    document = measure(
-        opened,
-        chosen,
-        limits=Limits(runs, seconds, warmup),
-        against=against_ort,
-        profile_runs=PROFILE_RUNS if profile else 0,
-        threads=threads,
-        cores=cores,
-    )
-    limit = _DEFAULT_MAX_REGRESSION if max_regression is None else max_regression
-    slower = [] if saved is None else _compare(document, saved, limit)
-    if as_json:
-        emit_json(document)
-    else:
-        _print_tables(document, top)
-    _judge(document, slower)
-
-
-def _check_options(
-    baseline: pathlib.Path | None,
-    max_regression: float | None,
-    profile: bool,
-    top: int | None,
-) -> None:
-    from edgesparse.errors import UsageError
-
-    if max_regression is not None and baseline is None:
-        raise UsageError(
-            "--max-regression needs something to compare with",
-            hint="add `--baseline FILE.json`, written by `edgesparse bench --json`",
+    if order.model is not None:
+        show_modelled(
+            opened, order.model, profile=order.profile, top=order.top, as_json=order.as_json
         )
-    if top is not None and not profile:
-        raise UsageError("--top limits the layers of a profile", hint="add `--profile`")
+        return
+    documents, failures = _measure(_devices(order.devices, opened), opened, order)
+    slower = [sentence for d in documents for sentence in _compare(d, saved, order)]
+    _keep(documents, order)
+    _show(documents, failures, order)
+    _judge(documents, slower)
+    _raise_failures(failures)
 
 
-def _one_device(name: str | None, bundles: list[tuple[str, Bundle]]) -> Device:
-    """Return the device all bundles run on; times from two devices cannot be taken in turns."""
+def _devices(names: Sequence[str], bundles: Bundles) -> list[Device]:
+    """Return the devices all bundles run on.
+
+    Raises:
+        UsageError: Without a name they run on different ones, and those could not take turns.
+    """
     from edgesparse.errors import UsageError
+    from edgesparse.harness.devices import expand_devices, fitting_device, refuse_emulated
 
-    devices = [choose_device(name, bundle) for _, bundle in bundles]
-    if others := [d.name for d in devices if d.name != devices[0].name]:
+    devices = expand_devices(names) or [choose_device(None, bundle) for _, bundle in bundles]
+    if others := [d.name for d in devices if d.name != devices[0].name and not names]:
         raise UsageError(
             f"the bundles run on different devices: {devices[0].name} and {others[0]}",
             hint="bench them one at a time",
         )
-    return devices[0]
+    chosen = list({device.name: device for device in devices}.values())
+    for device in chosen if len(chosen) == 1 or "adb:all" not in names else ():
+        for _, bundle in bundles:
+            fitting_device(device, bundle)
+        refuse_emulated(device)
+    return chosen
 
 
-def _compare(document: dict[str, Any], saved: dict[str, Any], limit: float) -> list[str]:
+def _measure(
+    devices: Sequence[Device], bundles: Bundles, order: Order
+) -> tuple[list[Document], dict[str, EdgeSparseError]]:
+    """Return a document for each device that could measure, and why the others could not."""
+    from edgesparse.cli.output import progress_rows, say
+    from edgesparse.harness.devices import check_threads
+    from edgesparse.harness.fleet import measure_fleet
+
+    check_threads(order.threads)
+    say(f"measuring on {', '.join(device.name for device in devices)} ...")
+    with progress_rows([device.name for device in devices]) as update:
+        return measure_fleet(devices, bundles, progress=update, **_measuring(order))
+
+
+def _measuring(order: Order) -> dict[str, Any]:
+    from edgesparse.harness.bench import Limits
+    from edgesparse.harness.profile import PROFILE_RUNS
+
+    return {
+        "limits": Limits(order.runs, order.seconds, order.warmup),
+        "against": order.against_ort,
+        "profile_runs": PROFILE_RUNS if order.wants_profile else 0,
+        "threads": order.threads,
+        "cores": order.cores,
+        "launches": order.launches,
+        "cooldown_seconds": order.cooldown,
+    }
+
+
+def _compare(document: Document, saved: list[Document] | None, order: Order) -> list[str]:
     from edgesparse.cli.output import say
-    from edgesparse.harness.results import compare_document
+    from edgesparse.harness.results import baseline_of_device, compare_document
 
-    before, now = saved.get("device", {}).get("cpu"), document["device"].get("cpu")
+    if saved is None:
+        return []
+    baseline = baseline_of_device(saved, document)
+    before, now = baseline.get("device", {}).get("cpu"), document["device"].get("cpu")
     if before != now:
         say(f"warning: the baseline was measured on {before}, this is {now}")
-    before, now = saved.get("threads", 1), document["threads"]
+    before, now = baseline.get("threads", 1), document["threads"]
     if before != now:
         say(f"warning: the baseline was measured with {before} threads, this with {now}")
-    return compare_document(document, saved, limit)
+    limit = _DEFAULT_MAX_REGRESSION if order.max_regression is None else order.max_regression
+    return compare_document(document, baseline, limit)
 
 
-def _judge(document: Mapping[str, Any], slower: list[str]) -> None:
+def _keep(documents: Sequence[Document], order: Order) -> None:
+    from edgesparse.cli.output import say, write_json
+    from edgesparse.harness.store import Store
+    from edgesparse.harness.trace import trace_document
+
+    if order.trace is not None:
+        write_json(order.trace, trace_document(documents))
+    if order.is_saved and documents:
+        with Store(order.db) as store:
+            numbers = [number for d in documents for number in store.add(d, order.tag)]
+        say(f"saved as {', '.join(map(str, numbers))} in {store.path}")
+
+
+def _show(
+    documents: Sequence[Document], failures: Mapping[str, EdgeSparseError], order: Order
+) -> None:
+    from edgesparse.cli.output import emit_json, say
+
+    for document in documents:
+        for sentence in document["warnings"]:
+            prefix = f"{document['device']['name']}: " if len(documents) > 1 else ""
+            say(f"warning: {prefix}{sentence}")
+    if order.as_json:
+        several = len(documents) + len(failures) > 1
+        emit_json(_joined(documents, failures) if several else documents[0])
+    elif documents:
+        _print_tables(documents, order)
+
+
+def _joined(
+    documents: Sequence[Document], failures: Mapping[str, EdgeSparseError]
+) -> dict[str, Any]:
+    failed = [
+        {"device": device, "error": error.message, "hint": error.hint}
+        for device, error in failures.items()
+    ]
+    return {"schema": 1, "documents": list(documents), "failures": failed}
+
+
+def _print_tables(documents: Sequence[Document], order: Order) -> None:
+    from edgesparse.cli import bench_tables as tables
+
+    tables.latency_grid(documents, relative=order.relative).show(markdown=order.markdown)
+    gap = "\n" if order.markdown else ""
+    for document in documents:
+        click.echo(gap + tables.conditions_line(document))
+        for sentence in tables.relative_sentences(document) if order.relative else ():
+            click.echo(gap + sentence)
+        for result in document["results"]:
+            if "layers" not in result:
+                continue
+            click.echo(f"\n{tables.profile_heading(result)}{gap}")
+            if order.by_type:
+                tables.type_grid(result).show(markdown=order.markdown)
+            if order.profile or order.top or order.sort:
+                click.echo("" if order.by_type else gap, nl=order.by_type)
+                tables.profile_grid(result, order.top, order.sort).show(markdown=order.markdown)
+
+
+def _judge(documents: Sequence[Document], slower: list[str]) -> None:
     """Fail for regressions beyond noise; tell about the others.
 
     Raises:
@@ -191,7 +347,8 @@ def _judge(document: Mapping[str, Any], slower: list[str]) -> None:
     from edgesparse.cli.output import say
     from edgesparse.errors import LatencyError
 
-    if any(r.get("baseline", {}).get("is_regression") for r in document["results"]):
+    results = [result for document in documents for result in document["results"]]
+    if any(result.get("baseline", {}).get("is_regression") for result in results):
         raise LatencyError(
             "; ".join(slower),
             hint="`--profile` shows which layers; a slower machine would slow onnxruntime"
@@ -201,75 +358,17 @@ def _judge(document: Mapping[str, Any], slower: list[str]) -> None:
         say(f"warning: {sentence}")
 
 
-def _print_tables(document: Mapping[str, Any], top: int | None) -> None:
-    from edgesparse.cli.output import print_table
+def _raise_failures(failures: Mapping[str, EdgeSparseError]) -> None:
+    """Fail when some of several devices have failed.
 
-    print_table(_latency_table(document))
-    click.echo(_conditions(document))
-    for result in document["results"]:
-        if "layers" in result:
-            click.echo(f"\n{_profile_heading(result)}")
-            print_table(_profile_table(result, top))
+    Raises:
+        DeviceError: They have.
+    """
+    from edgesparse.errors import DeviceError
 
-
-def _latency_table(document: Mapping[str, Any]) -> Any:
-    from edgesparse.cli.output import table
-    from edgesparse.report import format_bytes, format_ms, format_ratio
-
-    peer = document["against"]
-    columns = ["Bundle", "Target", ">Median", ">Min", ">p90", ">First run", ">Samples", ">Size"]
-    made = table(*columns, *([f">{peer['peer']} / bundle"] if peer else []))
-
-    def times(entry: Mapping[str, Any]) -> list[str]:
-        keys = ("median_ms", "min_ms", "p90_ms", "first_ms")
-        return [*(format_ms(entry[key]) for key in keys), str(entry["runs"])]
-
-    for result in document["results"]:
-        size = format_bytes(result["shipped_bytes"])
-        ratio = [format_ratio(result["ratio"])] if peer else []
-        made.add_row(result["bundle"], result["target"], *times(result), size, *ratio)
-    if peer:
-        made.add_row(f"{peer['peer']} {peer['version']}", "", *times(peer), "", "")
-    return made
-
-
-def _conditions(document: Mapping[str, Any]) -> str:
-    device, results = document["device"], document["results"]
-    count = document["threads"]
-    pinned = device["pinned_cpus"]
-    warmups = ", ".join(str(result["warmup_runs"]) for result in results)
-    return (
-        f"{'one thread' if count == 1 else f'{count} threads'} on {device['cpu']}"
-        + (f", CPU {', '.join(map(str, sorted(pinned)))}" if pinned else "")
-        + (f", node {device['node']}" if "node" in device else "")
-        + f"; warm-up {warmups} inferences"
-    )
-
-
-def _profile_heading(result: Mapping[str, Any]) -> str:
-    from edgesparse.report import format_ms
-
-    total_ms = sum(layer["median_us"] for layer in result["layers"]) / 1e3
-    return (
-        f"{result['bundle']}: the layers sum to {format_ms(total_ms)} when timed one by one,"
-        f" {format_ms(result['median_ms'])} otherwise"
-    )
-
-
-def _profile_table(result: Mapping[str, Any], top: int | None) -> Any:
-    from edgesparse.cli.output import table
-
-    made = table("Layer", "Op", ">Median", ">Share", ">Useful GFLOP/s")
-    layers = result["layers"]
-    if top is not None:
-        layers = sorted(layers, key=lambda layer: -layer["median_us"])[:top]
-    for layer in layers:
-        gflops = layer["useful_gflops"]
-        made.add_row(
-            layer["name"],
-            layer["op"],
-            f"{layer['median_us']:.1f} us",
-            f"{100 * layer['share']:.1f}%",
-            "" if gflops is None else f"{gflops:.1f}",
-        )
-    return made
+    if failures:
+        sentences = [
+            error.message + (f" ({error.hint})" if error.hint else "")
+            for error in failures.values()
+        ]
+        raise DeviceError("; ".join(sentences), hint="the other devices' results stand")

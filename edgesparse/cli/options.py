@@ -53,6 +53,15 @@ def _cores(ctx: click.Context, param: click.Parameter, text: str | None) -> str 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."
 )
+markdown_option = click.option(
+    "--markdown", is_flag=True, help="Print tables in Markdown, e.g. for a pull request."
+)
+db_option = click.option(
+    "--db",
+    type=click.Path(path_type=pathlib.Path),
+    metavar="FILE",
+    help="Where results are kept.  [default: $EDGESPARSE_RESULTS, or the user's data folder]",
+)
 target_option = click.option(
     "--target",
     type=click.Choice(TARGET_NAMES),

@@ -135,12 +135,23 @@ def print_table(made: Table) -> None:
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[str, float], None]]:
     """Show a bar on stderr, where that is a terminal; yields `say(stage, fraction)`."""
+    with progress_rows([what]) as update:
+        yield lambda stage, done: update(what, stage, done)
+
+
+@contextlib.contextmanager
+def progress_rows(names: Sequence[str]) -> Iterator[Callable[[str, str, float], None]]:
+    """Show a bar for each name on stderr, where that is a terminal.
+
+    Yields:
+        `update(name, stage, fraction)`, which any thread may call.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     shown = console(stderr=True)
-    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda stage, done: bar.update(
-            task, description=f"{what}: {stage}" if what else stage, completed=done
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bars:
+        tasks = {name: bars.add_task(name, total=1.0) for name in names}
+        yield lambda name, stage, done: bars.update(
+            tasks[name], description=f"{name}: {stage}" if name else stage, completed=done
         )

@@ -2,7 +2,8 @@
 
 Sessions take turns, A B A B, so that a machine which slows down for a while slows all of them. A
 turn starts with settling runs that are not counted (the other sessions have just emptied the
-caches), so the samples are the steady state; the very first run is kept apart.
+caches), so the samples are the steady state; the very first run is kept apart. `measure` opens the
+sessions several times, since a process keeps its luck (where its memory lies) as long as it lives.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -44,12 +46,25 @@ class Timing:
         warmup_runs: Inferences before the first counted one, the first included.
         batch: Back-to-back inferences in one sample.
         samples_ms: Time of one inference in each sample; all sessions have equally many.
+        launches: How many of the samples, in order, come from each process that was started.
     """
 
     first_ms: float
     warmup_runs: int
     batch: int
     samples_ms: list[float]
+    launches: tuple[int, ...] = ()
+
+    @classmethod
+    def joined(cls, timings: Sequence[Timing]) -> Timing:
+        """Return the timing of a model that was opened several times."""
+        return cls(
+            first_ms=statistics.median(timing.first_ms for timing in timings),
+            warmup_runs=max(timing.warmup_runs for timing in timings),
+            batch=max(timing.batch for timing in timings),
+            samples_ms=[ms for timing in timings for ms in timing.samples_ms],
+            launches=tuple(len(timing.samples_ms) for timing in timings),
+        )
 
     @property
     def summary(self) -> Summary:
@@ -63,20 +78,35 @@ class Limits:
 
     Attributes:
         runs: Samples of each session, or None for no limit.
-        seconds: Measuring time of each session, or None for no limit; ten samples are taken
-            however long they last, unless fewer `runs` are asked for.
+        seconds: Measuring time of each session, or None for no limit.
         warmup: Inferences of warm-up, or None to warm up until stable.
+        least: Samples of each session that are taken however long they last.
     """
 
     runs: int | None = None
     seconds: float | None = None
     warmup: int | None = None
+    least: int = MIN_SAMPLES
 
     def filled(self) -> Limits:
         """Return the limits with the default where neither runs nor seconds are given."""
         if self.runs is None and self.seconds is None:
             return dataclasses.replace(self, seconds=DEFAULT_SECONDS)
         return self
+
+    def split(self, launches: int) -> list[Limits]:
+        """Return the limits of each launch, which together come to these."""
+        whole = self.filled()
+        if whole.runs is not None:
+            launches = min(launches, whole.runs)
+        shares = (
+            [None] * launches
+            if whole.runs is None
+            else [(whole.runs + index) // launches for index in range(launches)]
+        )
+        seconds = None if whole.seconds is None else whole.seconds / launches
+        least = math.ceil(whole.least / launches)
+        return [Limits(runs, seconds, whole.warmup, least) for runs in shares]
 
 
 def bench_sessions(
@@ -181,7 +211,7 @@ def _part_done(samples: Sequence[float], limits: Limits, start: float, seconds: 
     """Return how much of the measuring is done; 1 and more is all of it."""
     runs = limits.runs or math.inf
     elapsed = (time.monotonic() - start) / seconds
-    return max(len(samples) / runs, min(elapsed, len(samples) / min(runs, MIN_SAMPLES)))
+    return max(len(samples) / runs, min(elapsed, len(samples) / min(runs, limits.least)))
 
 
 def choose_cpu() -> int | None:

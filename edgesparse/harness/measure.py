@@ -6,13 +6,15 @@ measure([("out", bundle)], device, against="model.onnx") -> result document
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
-from edgesparse.harness.bench import Limits, bench_sessions, pinned
+from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
 from edgesparse.harness.devices import Device, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import LayerTime, profile_layers
@@ -33,6 +35,7 @@ def measure(
     profile_runs: int = 0,
     threads: int = 1,
     cores: str | None = None,
+    launches: int = 1,
     cooldown_seconds: float = 0.0,
     conditions: Callable[[], Reading] | None = None,
     progress: Callable[[str, float], None] = lambda stage, done: None,
@@ -47,8 +50,9 @@ def measure(
         profile_runs: Instrumented inferences of each bundle after the others; 0 for no profile.
         threads: Threads of every bundle and of the peer, each bound to a CPU of its own.
         cores: Which ones: `big`, `little`, `all` or a mask like `0xF0`; None for the fastest.
+        launches: How often everything is opened afresh; the limits are shared out.
         cooldown_seconds: Pause between opening the bundles and their first inference.
-        conditions: Reads clock, temperature and load of the device; None for no readings.
+        conditions: Reads clock, temperature and load; the device's own by default.
         progress: Told the stage and the part of the measuring that is done, 0 to 1.
 
     Raises:
@@ -64,49 +68,109 @@ def measure(
             hint="leave `--against-ort` out, or measure both here with `--device host`",
         )
     cpus = device.choose_cpus(threads, cores)
-    progress("opening", 0.0)
-    with contextlib.ExitStack() as stack:
-        sessions: list[Session] = [
-            stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles
-        ]
-        opened = list(sessions)
-        if against is not None:
-            sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))
-        progress("cooling down", 0.0)
-        time.sleep(cooldown_seconds)
-        log = ConditionLog(conditions) if conditions else None
-        with pinned(sessions, cpus):
-            progress("warming up", 0.0)
-            timings = bench_sessions(sessions, limits, _watcher(log, progress))
-            if log:
-                log.close()
-            progress("profiling", 1.0)
-            profiles = [_profile(*pair, profile_runs) for pair in zip(opened, bundles, strict=True)]
-    results = [
-        BundleResult(label, bundle, timing, session.ready, layers)
-        for (label, bundle), session, timing, layers in zip(
-            bundles, opened, timings, profiles, strict=False
-        )
-    ]
-    peer = None
-    if against is not None:
-        peer = PeerResult("onnxruntime", OrtSession.version(), str(against), timings[-1])
-    return result_document(device, results, peer=peer, pinned_cpus=cpus, threads=threads, log=log)
+    shares = (limits or Limits()).split(launches)
+    rounds: list[_Round] = []
+    log: ConditionLog | None = None
+    for index, share in enumerate(shares):
+        stage = _Stage(index, len(shares), progress)
+        with contextlib.ExitStack() as stack:
+            stage.tell("opening")
+            sessions = _open(stack, bundles, device, against, threads)
+            if log is None:
+                stage.tell("cooling down")
+                time.sleep(cooldown_seconds)
+                log = ConditionLog(conditions or device.conditions)
+            with pinned(sessions, cpus):
+                stage.tell("warming up")
+                timings = bench_sessions(sessions, share, stage.watcher(log))
+                # The last launch is profiled; what profiling does to the device is no condition.
+                is_last = index == len(shares) - 1
+                if is_last:
+                    log.close()
+                profiles = _profiles(sessions, bundles, profile_runs if is_last else 0)
+        rounds.append(_Round(timings, [session.ready for session in sessions], profiles))
+    return result_document(
+        device,
+        _results(bundles, rounds),
+        peer=_peer(against, rounds),
+        pinned_cpus=cpus,
+        threads=threads,
+        log=log,
+    )
 
 
-def _watcher(
-    log: ConditionLog | None, progress: Callable[[str, float], None]
-) -> Callable[[float], None]:
-    def watch(done: float) -> None:
-        if log:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Round:
+    """What one launch gave: an entry for each session."""
+
+    timings: list[Timing]
+    ready: list[dict[str, Any]]
+    profiles: list[list[LayerTime] | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stage:
+    """Where the measurement is: launch `index` of `count`."""
+
+    index: int
+    count: int
+    progress: Callable[[str, float], None]
+
+    def tell(self, what: str, done: float = 0.0) -> None:
+        self.progress(what, (self.index + min(done, 1.0)) / self.count)
+
+    def watcher(self, log: ConditionLog) -> Callable[[float], None]:
+        def watch(done: float) -> None:
             log.sample()
-        progress("measuring", done)
+            self.tell("measuring", done)
 
-    return watch
+        return watch
 
 
-def _profile(session: Session, labelled: tuple[str, Bundle], runs: int) -> list[LayerTime] | None:
-    return profile_layers(session, labelled[1].manifest["layers"], runs) if runs else None
+def _open(
+    stack: contextlib.ExitStack,
+    bundles: Sequence[tuple[str, Bundle]],
+    device: Device,
+    against: str | os.PathLike[str] | None,
+    threads: int,
+) -> list[Session]:
+    sessions: list[Session] = [
+        stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles
+    ]
+    if against is not None:
+        sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))
+    return sessions
+
+
+def _profiles(
+    sessions: Sequence[Session], bundles: Sequence[tuple[str, Bundle]], runs: int
+) -> list[list[LayerTime] | None]:
+    return [
+        profile_layers(session, bundle.manifest["layers"], runs) if runs else None
+        for session, (_, bundle) in zip(sessions, bundles, strict=False)
+    ]
+
+
+def _results(bundles: Sequence[tuple[str, Bundle]], rounds: Sequence[_Round]) -> list[BundleResult]:
+    def result(index: int, label: str, bundle: Bundle) -> BundleResult:
+        ready = [r.ready[index] for r in rounds]
+        opened = [facts["open_ms"] for facts in ready if facts.get("open_ms") is not None]
+        return BundleResult(
+            label=label,
+            bundle=bundle,
+            timing=Timing.joined([r.timings[index] for r in rounds]),
+            ready={**ready[0], "open_ms": statistics.median(opened) if opened else None},
+            layers=rounds[-1].profiles[index],
+        )
+
+    return [result(index, *labelled) for index, labelled in enumerate(bundles)]
+
+
+def _peer(against: str | os.PathLike[str] | None, rounds: Sequence[_Round]) -> PeerResult | None:
+    if against is None:
+        return None
+    timing = Timing.joined([r.timings[-1] for r in rounds])
+    return PeerResult("onnxruntime", OrtSession.version(), str(against), timing)
 
 
 def _open_peer(

@@ -4,15 +4,17 @@
      "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", "pinned_cpus", ...},
      "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "median_interval_ms",
                   "min_ms", "p90_ms", "p99_ms", "outlier_share", "first_ms", "runs", "warmup_runs",
-                  "batch", "open_ms", "timer_resolution_ns", "arena_bytes", "shipped_bytes",
-                  "roofline", "ratio", "ratio_interval", "over_first", "over_first_interval",
-                  "samples_ms", "layers", "by_type", "profile_overhead", "baseline"}],
+                  "batch", "launches", "open_ms", "timer_resolution_ns", "arena_bytes",
+                  "shipped_bytes", "roofline", "ratio", "ratio_interval", "over_first",
+                  "over_first_interval", "samples_ms", "layers", "by_type", "profile_overhead", "baseline"}],
      "against": null or {"peer", "version", "model", "median_ms", ..., "ratio", "samples_ms"},
      "conditions": null or {"before", "during", "after"}, "warnings": [sentence]}
 
 `ratio` is the peer's time over the bundle's, the median over pairs of samples taken side by side;
 above 1 the bundle is faster. `against.ratio` is that of the first bundle; a result's own is null
 without a peer. `over_first` is the first bundle's time over this one's, pairwise likewise.
+`samples_ms` stand in order; `launches` says how many of them each process that was started gave.
+`first_ms` and `open_ms` are medians over launches.
 Intervals hold with 99 % confidence. `layers`, `by_type` and `profile_overhead` are there with
 `--profile` only, `baseline` with `--baseline` only; see `profile.LayerTime` and `steadiness`.
 Measured on several devices, documents stand side by side: {"schema": 1, "documents": [...]}.
@@ -34,6 +36,7 @@ from edgesparse.harness.bench import Timing
 from edgesparse.harness.devices import Device
 from edgesparse.harness.profile import LayerTime, by_type, overhead
 from edgesparse.harness.statistics import (
+    Comparison,
     compare_with_baseline,
     median_interval,
     paired_ratio,
@@ -128,17 +131,19 @@ def result_document(
 def _timing_entry(timing: Timing) -> dict[str, Any]:
     return {
         **dataclasses.asdict(timing.summary),
-        "median_interval_ms": list(median_interval(timing.samples_ms)),
+        "median_interval_ms": list(median_interval(timing.samples_ms, timing.launches)),
         "first_ms": timing.first_ms,
         "warmup_runs": timing.warmup_runs,
         "batch": timing.batch,
+        "launches": list(timing.launches),
         "samples_ms": timing.samples_ms,
     }
 
 
 def _ratio(slow: PeerResult | BundleResult, fast: BundleResult, key: str) -> dict[str, Any]:
     pair = slow.timing.samples_ms, fast.timing.samples_ms
-    return {key: paired_ratio(*pair), f"{key}_interval": list(paired_ratio_interval(*pair))}
+    interval = paired_ratio_interval(*pair, fast.timing.launches)
+    return {key: paired_ratio(*pair), f"{key}_interval": list(interval)}
 
 
 def _result_entry(
@@ -243,7 +248,7 @@ def compare_document(
     sentences = []
     for result in document["results"]:
         entry = find_baseline(baseline, result)
-        found = compare_with_baseline(result["samples_ms"], entry["samples_ms"], max_regression)
+        found = compare_entries(result, entry, max_regression)
         result["baseline"] = {
             "median_ms": summarize(entry["samples_ms"]).median_ms,
             **dataclasses.asdict(found),
@@ -254,6 +259,21 @@ def compare_document(
     return sentences
 
 
+def compare_entries(
+    result: Mapping[str, Any], baseline: Mapping[str, Any], max_regression: float
+) -> Comparison:
+    """Return how an entry of a document's `results` compares with another one."""
+    launches = _launches(result), _launches(baseline)
+    pair = result["samples_ms"], baseline["samples_ms"]
+    return compare_with_baseline(*pair, max_regression, launches)
+
+
+def _launches(entry: Mapping[str, Any]) -> Sequence[int]:
+    """Return an entry's launches; none where the document is older, or its samples were edited."""
+    launches: Sequence[int] = entry.get("launches", ())
+    return launches if sum(launches) == len(entry["samples_ms"]) and all(launches) else ()
+
+
 def _regression_sentence(result: Mapping[str, Any], max_regression: float) -> str:
     baseline = result["baseline"]
     noise = "beyond" if baseline["exceeds_noise"] else "but within"
@@ -262,6 +282,22 @@ def _regression_sentence(result: Mapping[str, Any], max_regression: float) -> st
         f" {baseline['median_ms']:.4g} ms: {100 * baseline['change']:.1f} % slower, allowed are"
         f" {100 * max_regression:g} %, {noise} the noise of the samples"
     )
+
+
+def baseline_of_device(
+    baselines: Sequence[dict[str, Any]], document: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document of the same device, or the only one there is.
+
+    Raises:
+        UsageError: There are several, of other devices.
+    """
+    name = document["device"]["name"]
+    same = [b for b in baselines if b.get("device", {}).get("name") == name]
+    if len(same) == 1 or len(baselines) == 1:
+        return (same or baselines)[0]
+    known = ", ".join(str(b.get("device", {}).get("name")) for b in baselines)
+    raise UsageError(f"the baseline holds no result of {name}", hint=f"it holds {known}")
 
 
 def find_baseline(baseline: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 Latencies are skewed to the right by whatever else the machine does, so nothing here assumes a
 normal distribution or uses a mean. Neighbouring samples resemble each other (a machine is slow for
-a while), so intervals come from resampling blocks of neighbours, not single samples.
+a while), and samples of one process more so (where its memory happens to lie makes a network
+faster or slower by percents for as long as it lives). So intervals come from resampling processes,
+and in each of them blocks of neighbours, not single samples. `launches` says how many of the
+samples, in order, each process gave; none for all of one process.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ _FENCE = 3.0
 _MIN_BOX = 0.01
 
 _RESAMPLES = 2000
-_MOST_POINTS = 4096
+_MOST_POINTS = 2048
 _MIN_BLOCKS = 10
 
 
@@ -96,15 +99,19 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 
 
 def paired_ratio_interval(
-    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
+    numerator: Sequence[float],
+    denominator: Sequence[float],
+    launches: Sequence[int] = (),
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Return the interval that holds the median paired ratio with the given confidence.
 
     Raises:
         ValueError: The lists differ in length, or are empty.
     """
-    resampled = _resampled_medians(_paired(numerator, denominator), np.random.default_rng(0))
-    return _percentile_interval(resampled, confidence)
+    return _percentile_interval(
+        _resampled_medians(_paired(numerator, denominator), launches), confidence
+    )
 
 
 def _paired(numerator: Sequence[float], denominator: Sequence[float]) -> Array:
@@ -114,24 +121,54 @@ def _paired(numerator: Sequence[float], denominator: Sequence[float]) -> Array:
     return ratios
 
 
-def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def median_interval(
+    samples: Sequence[float], launches: Sequence[int] = (), confidence: float = CONFIDENCE
+) -> Interval:
     """Return the interval that holds the median with the given confidence."""
-    resampled = _resampled_medians(np.asarray(samples, np.float64), np.random.default_rng(0))
-    return _percentile_interval(resampled, confidence)
+    return _percentile_interval(_resampled_medians(samples, launches), confidence)
 
 
 def median_ratio_interval(
-    numerator: Sequence[float], denominator: Sequence[float], confidence: float = CONFIDENCE
+    numerator: Sequence[float],
+    denominator: Sequence[float],
+    launches: tuple[Sequence[int], Sequence[int]] = ((), ()),
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Return the interval of the ratio of medians of samples that were taken at other times."""
-    random = np.random.default_rng(0)
-    above = _resampled_medians(np.asarray(numerator, np.float64), random)
-    below = _resampled_medians(np.asarray(denominator, np.float64), random)
+    above = _resampled_medians(numerator, launches[0], seed=0)
+    below = _resampled_medians(denominator, launches[1], seed=1)
     return _percentile_interval(above / below, confidence)
 
 
-def _resampled_medians(samples: Array, random: np.random.Generator) -> Array:
-    """Return the medians of resamples made of blocks of neighbours, (resamples,) float64.
+def _resampled_medians(
+    samples: Sequence[float] | Array, launches: Sequence[int], seed: int = 0
+) -> Array:
+    """Return medians of resamples: of the processes, then of blocks in each, (resamples,) float64.
+
+    Every process counts as much as any other.
+
+    Source: two-stage bootstrap, Davison and Hinkley, Bootstrap Methods and their Application, 1997,
+    section 3.8; repeating whole processes, Kalibera and Jones, Rigorous Benchmarking in Reasonable
+    Time, ISMM 2013.
+    """
+    random = np.random.default_rng(seed)
+    everything = np.asarray(samples, np.float64)
+    groups = np.split(everything, np.cumsum(launches)[:-1]) if len(launches) > 1 else [everything]
+    # Neighbours that are left out resemble those that stay: the interval hardly widens.
+    each = max(1, _MOST_POINTS // len(groups))
+    groups = [group[:: -(-len(group) // each)] for group in groups]
+    points = round(sum(map(len, groups)) / len(groups))
+    chosen = random.integers(len(groups), size=(_RESAMPLES, len(groups)))
+    drawn = np.empty((*chosen.shape, points))
+    for index, group in enumerate(groups):
+        where = chosen == index
+        drawn[where] = _resampled_blocks(group, int(where.sum()), points, random)
+    medians: Array = np.median(drawn.reshape(_RESAMPLES, -1), axis=1)
+    return medians
+
+
+def _resampled_blocks(group: Array, rows: int, points: int, random: np.random.Generator) -> Array:
+    """Return rows of points drawn in blocks of neighbours, (rows, points) float64.
 
     A block is about as long as the square root of the number of samples. Blocks wrap around, so
     that every sample is drawn as often as any other.
@@ -139,17 +176,10 @@ def _resampled_medians(samples: Array, random: np.random.Generator) -> Array:
     Source: circular block bootstrap, Politis and Romano, 1992; percentile intervals, Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    # Neighbours that are left out resemble those that stay: the interval hardly widens.
-    points = samples[:: -(-len(samples) // _MOST_POINTS)]
-    length = max(1, min(round(len(points) ** 0.5), len(points) // _MIN_BLOCKS))
-    blocks = -(-len(points) // length)
-    starts = random.integers(len(points), size=(_RESAMPLES, blocks, 1))
-    medians = []
-    for some in np.array_split(starts, -(-starts.size * length // (1 << 20))):
-        chosen = (some + np.arange(length)) % len(points)
-        drawn = points[chosen.reshape(len(some), -1)[:, : len(points)]]
-        medians.append(np.median(drawn, axis=1))
-    return np.concatenate(medians)
+    length = max(1, min(round(len(group) ** 0.5), len(group) // _MIN_BLOCKS))
+    starts = random.integers(len(group), size=(rows, -(-points // length), 1))
+    indices = (starts + np.arange(length)) % len(group)
+    return group[indices.reshape(rows, -1)[:, :points]]
 
 
 def _percentile_interval(values: Array, confidence: float) -> Interval:
@@ -181,11 +211,14 @@ class Comparison:
 
 
 def compare_with_baseline(
-    samples_ms: Sequence[float], baseline_ms: Sequence[float], max_regression: float
+    samples_ms: Sequence[float],
+    baseline_ms: Sequence[float],
+    max_regression: float,
+    launches: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> Comparison:
     """Return how `samples_ms` compares with `baseline_ms`; `max_regression` 0.05 allows 5 %."""
     change = float(np.median(samples_ms) / np.median(baseline_ms)) - 1
-    low, high = median_ratio_interval(samples_ms, baseline_ms)
+    low, high = median_ratio_interval(samples_ms, baseline_ms, launches)
     return Comparison(
         change=change,
         # The percentiles of few samples may miss the median itself.

@@ -24,27 +24,30 @@ _THREADS = {
 }
 
 
-def trace_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the trace of all profiled bundles of a result document; times are microseconds."""
-    profiled = [result for result in document["results"] if result.get("layers")]
-    device = document["device"]
+def trace_document(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the trace of all profiled bundles of result documents; times are microseconds."""
+    profiled = [
+        (f"{result['bundle']} on {document['device']['name']}", document, result)
+        for document in documents
+        for result in document["results"]
+        if result.get("layers")
+    ]
     return {
         "displayTimeUnit": "ns",
         "otherData": {
-            "edgesparse": document["edgesparse"],
-            "device": f"{device['name']}: {device['cpu']}",
-            "medians_ms": {result["bundle"]: result["median_ms"] for result in profiled},
+            label: f"median {result['median_ms']:.4g} ms, {document['device']['cpu']},"
+            f" edgesparse {document['edgesparse']}"
+            for label, document, result in profiled
         },
         "traceEvents": [
             event
-            for process, result in enumerate(profiled, start=1)
-            for event in _events(process, result)
+            for process, (label, _, result) in enumerate(profiled, start=1)
+            for event in _events(process, label, result)
         ],
     }
 
 
-def _events(process: int, result: Mapping[str, Any]) -> Iterator[Event]:
-    label = f"{result['bundle']} ({result['target']})"
+def _events(process: int, label: str, result: Mapping[str, Any]) -> Iterator[Event]:
     yield _metadata(process, 0, "process_name", label)
     for thread, name in _THREADS.items():
         yield _metadata(process, thread, "thread_name", name)

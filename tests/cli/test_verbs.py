@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import types
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from fake_bundle import LAYERS
 
+from edgesparse.harness.devices import HostDevice
 from edgesparse.plan import Layer
 
 
@@ -90,7 +92,9 @@ def test_bench_table(run, make_bundle, model) -> None:
     assert re.search(r"out +host +1 ms +1 ms", outcome.out)
     assert re.search(r"onnxruntime \d+\.\d+", outcome.out)
     assert "one thread on" in outcome.out
-    assert re.search(r"softmax <b> +Softmax +5.0 us +62.5%", outcome.out)
+    assert re.search(r"softmax <b> +Softmax +1x4 +5.0 us +62.5%", outcome.out)
+    assert re.search(r"conv .* 4 rows, all patterns +3.0 us +37.5% +0.1 +2.0 us", outcome.out)
+    assert "the layers sum to 8 us when timed one by one, 1 ms otherwise" in outcome.out
 
 
 def test_bench_top(run, make_bundle) -> None:
@@ -111,6 +115,82 @@ def test_bench_json(run, make_bundle, model) -> None:
     assert len(against["samples_ms"]) == against["runs"] == 6
     assert against["ratio"] == document["results"][0]["ratio"]
     assert document["results"][0]["ratio"] > document["results"][1]["ratio"]
+
+
+def test_bench_relative(run, make_bundle) -> None:
+    make_bundle("a", mode="ms=3")
+    make_bundle("b", mode="ms=2")
+    make_bundle("c", mode="ms=3")
+    outcome = run("bench", "a", "b", "c", "--relative", "--runs", 20, "--warmup", 1)
+    assert re.search(r"b +host .* 1\.50x \(1\.50-1\.50\)", outcome.out)
+    assert "b is 1.500x as fast as a (1.500x to 1.500x with 99 % confidence)" in outcome.out
+    assert "c takes as long as a within the noise" in outcome.out
+
+
+def test_bench_profile_order_and_types(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    options = ["--runs", 5, "--warmup", 1]
+
+    def order(*more) -> list[str]:
+        out = run("bench", "out", *options, "--profile", *more).out
+        return re.findall(r"^(conv|softmax)", out, re.MULTILINE)
+
+    assert order() == order("--sort", "order") == ["conv", "softmax"]
+    assert order("--sort", "time") == ["softmax", "conv"]
+    assert order("--top", 2, "--sort", "order") == ["conv", "softmax"]
+    out = run("bench", "out", *options, "--by-type", "--trace", "t.json").out
+    assert re.search(r"^Softmax +1 +5.0 us +62.5%", out, re.MULTILINE)
+    assert "softmax <b>" not in out
+    trace = json.loads((tmp_path / "t.json").read_text())
+    assert any(event["name"] == "softmax <b>" for event in trace["traceEvents"])
+
+
+def test_bench_markdown(run, make_bundle, tmp_path) -> None:
+    make_bundle("a|b")
+    options = ["--runs", 20, "--warmup", 1]
+    document = run("bench", "a|b", *options, "--json").out
+    (tmp_path / "before.json").write_text(document)
+    out = run("bench", "a|b", *options, "--markdown", "--baseline", "before.json", "--profile").out
+    header, rule, row = out.splitlines()[:3]
+    assert header.startswith("| Bundle | Target | Median |")
+    assert re.fullmatch(r"(\| (---|--:) )+\|", rule)
+    assert row.startswith(r"| a\|b | host | 1 ms |")
+    change = r"\| [-+]0\.0 % \| [-+]0\.\d to [-+]0\.\d % \| same, within the noise \|$"
+    assert re.search(change, row)
+    assert r"| softmax \<b\> | Softmax |" in out
+
+
+def test_bench_on_several_devices(run, make_bundle, monkeypatch, tmp_path) -> None:
+    make_bundle()
+    second = HostDevice()
+    second.name = "ssh:pi@shelf"
+    broken = HostDevice()
+    broken.name = "adb:X"
+    broken.command = lambda bundle, threads=1: ["/no/such/runner"]
+    fleet = {"ssh:pi@shelf": second, "adb:X": broken, "host": HostDevice()}
+    monkeypatch.setattr("edgesparse.cli.options.DeviceChoice.convert", lambda s, v, p, c: v)
+    monkeypatch.setattr("edgesparse.cli.bench.choose_device", lambda name, bundle: fleet[name])
+    options = ["--runs", 5, "--warmup", 1, "--device", "ssh:pi@shelf", "--device", "host"]
+    outcome = run("bench", "out", *options)
+    assert outcome.code == 0
+    rows = re.findall(r"^(\S+) +out +host +1 ms", outcome.out, re.MULTILINE)
+    assert rows == ["ssh:pi@shelf", "host"]
+    outcome = run("bench", "out", *options, "--device", "adb:X", "--json")
+    assert outcome.code == 6
+    documents = outcome.document["documents"]
+    assert [d["device"]["name"] for d in documents] == ["ssh:pi@shelf", "host"]
+    assert [f["device"] for f in outcome.document["failures"]] == ["adb:X"]
+    assert "error: device adb:X: cannot start /no/such/runner" in outcome.err
+
+
+def test_bench_saves(run, make_bundle, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("EDGESPARSE_RESULTS", str(tmp_path / "kept.sqlite"))
+    make_bundle()
+    options = ["--runs", 5, "--warmup", 1]
+    assert "saved as 1 in" in run("bench", "out", *options, "--save").err
+    assert "saved as 2 in" in run("bench", "out", *options, "--tag", "v2").err
+    assert "saved as 1 in other.sqlite" in run("bench", "out", *options, "--db", "other.sqlite").err
+    assert "saved" not in run("bench", "out", *options).err
 
 
 def test_check(run, make_bundle, model, tmp_path) -> None:

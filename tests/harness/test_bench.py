@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from edgesparse.harness import bench
-from edgesparse.harness.bench import Limits, bench_sessions, choose_cpu, choose_cpus, pinned
+from edgesparse.harness.bench import (
+    Limits,
+    Timing,
+    bench_sessions,
+    choose_cpu,
+    choose_cpus,
+    pinned,
+)
 from edgesparse.harness.profile import by_type, overhead, profile_layers
 
 
@@ -122,6 +129,20 @@ def test_by_default_ten_samples_are_taken_and_three_seconds_pass(
     (timing,) = bench_sessions([fast], Limits(warmup=1))
     assert now[0] - before > bench.DEFAULT_SECONDS
     assert len(timing.samples_ms) > 100
+
+
+def test_limits_are_shared_out_among_launches() -> None:
+    assert [share.runs for share in Limits(runs=13).split(5)] == [2, 2, 3, 3, 3]
+    assert [share.runs for share in Limits(runs=3).split(5)] == [1, 1, 1]
+    shares = Limits(seconds=3.0, warmup=4).split(4)
+    assert [(s.seconds, s.runs, s.warmup, s.least) for s in shares] == [(0.75, None, 4, 3)] * 4
+    assert [s.seconds for s in Limits().split(2)] == [1.5, 1.5]
+
+
+def test_launches_are_joined() -> None:
+    timings = [Timing(9.0, 5, 1, [1.0, 2.0]), Timing(3.0, 7, 2, [4.0]), Timing(4.0, 6, 1, [3.0])]
+    joined = Timing.joined(timings)
+    assert joined == Timing(4.0, 7, 2, [1.0, 2.0, 4.0, 3.0], (2, 1, 1))
 
 
 def test_whoever_watches_is_told_how_far_it_is() -> None:

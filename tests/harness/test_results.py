@@ -8,7 +8,13 @@ from edgesparse.errors import UsageError
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import DEVICES
 from edgesparse.harness.measure import measure
-from edgesparse.harness.results import compare_document, find_baseline, read_document
+from edgesparse.harness.results import (
+    baseline_of_device,
+    compare_document,
+    find_baseline,
+    read_document,
+    read_documents,
+)
 
 LIMITS = Limits(runs=20, warmup=1)
 
@@ -33,6 +39,44 @@ def test_document_of_two_bundles(tmp_path: pathlib.Path) -> None:
     assert first["layers"][0]["median_us"] == pytest.approx(3)
     assert first["shipped_bytes"] == (tmp_path / "fast" / "weights.bin").stat().st_size
     json.dumps(document, allow_nan=False)
+
+
+def test_bundles_are_opened_afresh_for_every_launch(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    told: list[tuple[str, float]] = []
+    document = measure(
+        [("b", bundle)],
+        DEVICES["host"],
+        limits=Limits(runs=10, warmup=1),
+        launches=3,
+        profile_runs=2,
+        progress=lambda stage, done: told.append((stage, done)),
+    )
+    (result,) = document["results"]
+    assert result["launches"] == [3, 3, 4]
+    assert len(result["samples_ms"]) == result["runs"] == 10
+    assert len(result["layers"][0]["samples_us"]) == 2
+    assert [done for stage, done in told if stage == "opening"] == [0, pytest.approx(1 / 3), 2 / 3]
+    assert [stage for stage, _ in told].count("cooling down") == 1
+    assert told == sorted(told, key=lambda pair: pair[1])
+    assert document["conditions"] is None
+
+
+def test_conditions_are_read_before_and_after(tmp_path: pathlib.Path) -> None:
+    readings = iter([{"load": 2.5}, {"screen_on": True}])
+    document = measure(
+        [("b", write_fake_bundle(tmp_path / "b"))],
+        DEVICES["host"],
+        limits=LIMITS,
+        launches=2,
+        conditions=lambda: next(readings),
+    )
+    assert document["conditions"]["before"] == {"load": 2.5}
+    assert document["conditions"]["after"] == {"screen_on": True}
+    assert [sentence.partition(":")[0] for sentence in document["warnings"]] == [
+        "other work was running before the measurement",
+        "the screen was on",
+    ]
 
 
 def entry(bundle: str, ms: float) -> dict[str, object]:
@@ -76,6 +120,25 @@ def test_foreign_baselines(tmp_path: pathlib.Path, text: str, message: str) -> N
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         read_document(path)
+
+
+def on_device(name: str) -> dict[str, object]:
+    results = [entry("a", 1.0)]
+    return {"schema": 1, "device": {"name": name}, "results": results}
+
+
+def test_documents_of_several_devices(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "f.json"
+    documents = [on_device("adb:X"), on_device("host")]
+    path.write_text(json.dumps({"schema": 1, "documents": documents, "failures": []}))
+    assert read_documents(path) == documents
+    with pytest.raises(UsageError, match="several devices: adb:X, host"):
+        read_document(path)
+    assert baseline_of_device(documents, on_device("host")) is documents[1]
+    assert baseline_of_device(documents[:1], on_device("host")) is documents[0]
+    with pytest.raises(UsageError, match="holds no result of node") as caught:
+        baseline_of_device(documents, on_device("node"))
+    assert caught.value.hint == "it holds adb:X, host"
 
 
 def test_a_missing_baseline(tmp_path: pathlib.Path) -> None:

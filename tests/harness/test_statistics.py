@@ -58,6 +58,26 @@ def test_an_interval_of_like_neighbours_is_wider() -> None:
     assert alike[1] - alike[0] > 1.5 * (alone[1] - alone[0])
 
 
+def test_an_interval_knows_that_a_process_keeps_its_luck() -> None:
+    """Five processes, each 2 % faster or slower as a whole, with noise of 0.1 % in itself."""
+    random = np.random.default_rng(7)
+    covered, careless = [], []
+    for _ in range(60):
+        luck = 1 + 0.02 * random.normal(size=5).repeat(40)
+        samples = luck * (1 + 0.001 * random.normal(size=200))
+        for launches, found in (([40] * 5, covered), ((), careless)):
+            low, high = median_interval(samples, launches)
+            found.append(low <= 1.0 <= high)
+    assert np.mean(covered) > 0.85
+    assert np.mean(careless) < 0.75
+
+
+def test_launches_of_different_lengths_count_alike() -> None:
+    low, high = median_interval([1.0] * 10 + [2.0] * 90 + [3.0] * 20, [10, 90, 20])
+    assert (low, high) == (1.0, 3.0)
+    assert median_interval([1.0] * 10 + [2.0] * 90 + [3.0] * 20) == (2.0, 2.0)
+
+
 def test_an_interval_is_the_same_every_time_and_shrinks_with_samples() -> None:
     few, many = (neighbours(count, 0.0, 1) for count in (20, 2000))
     assert median_interval(few) == median_interval(few)

@@ -19,7 +19,7 @@ def trace(tmp_path: pathlib.Path) -> dict:
     bundles = [(name, write_fake_bundle(tmp_path / name)) for name in ("a", "b")]
     limits = Limits(runs=5, warmup=1)
     document = measure(bundles, DEVICES["host"], limits=limits, profile_runs=RUNS)
-    return json.loads(json.dumps(trace_document(document), allow_nan=False))
+    return json.loads(json.dumps(trace_document([document]), allow_nan=False))
 
 
 def events(trace: dict, process: int, thread: int) -> list[dict]:
@@ -48,8 +48,8 @@ def test_processes_and_threads_have_names(trace: dict) -> None:
         for event in trace["traceEvents"]
         if event["ph"] == "M"
     }
-    assert names[1, "process_name", 0] == "a (host)"
-    assert names[2, "process_name", 0] == "b (host)"
+    assert names[1, "process_name", 0] == "a on host"
+    assert names[2, "process_name", 0] == "b on host"
     assert names[1, "thread_name", 1] == "median of every layer"
 
 
