@@ -16,6 +16,7 @@ VERBS = {
     "run": "run",
     "bench": "bench",
     "report": "report",
+    "results": "results",
     "zoo": "zoo",
     "targets": "targets",
     "devices": "devices",

@@ -80,7 +80,7 @@ def verdict(comparison: Document) -> str:
         return "regression"
     if low <= 0 <= high:
         return "same, within the noise"
-    return "faster" if high < 0 else "slower, as allowed"
+    return "faster" if high < 0 else "slower"
 
 
 def relative_sentences(document: Document) -> list[str]:

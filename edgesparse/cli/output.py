@@ -34,8 +34,17 @@ def write_json(path: pathlib.Path, document: Any) -> None:
     Raises:
         OutputError: It cannot be written.
     """
+    write_text(path, _to_text(document) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     try:
-        path.write_text(_to_text(document) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror}", hint="choose another folder with `--output`"

@@ -6,7 +6,8 @@
                   "min_ms", "p90_ms", "p99_ms", "outlier_share", "first_ms", "runs", "warmup_runs",
                   "batch", "launches", "open_ms", "timer_resolution_ns", "arena_bytes",
                   "shipped_bytes", "roofline", "ratio", "ratio_interval", "over_first",
-                  "over_first_interval", "samples_ms", "layers", "by_type", "profile_overhead", "baseline"}],
+                  "over_first_interval", "samples_ms", "layers", "by_type", "profile_overhead",
+                  "baseline"}],
      "against": null or {"peer", "version", "model", "median_ms", ..., "ratio", "samples_ms"},
      "conditions": null or {"before", "during", "after"}, "warnings": [sentence]}
 

@@ -9,7 +9,13 @@ import pytest
 from edgesparse.cli.app import VERBS
 
 ZOO = ("list", "build", "card")
-COMMANDS = [(), *((verb,) for verb in VERBS), *(("zoo", name) for name in ZOO)]
+RESULTS = ("list", "show", "compare", "export", "add")
+COMMANDS = [
+    (),
+    *((verb,) for verb in VERBS),
+    *(("zoo", name) for name in ZOO),
+    *(("results", name) for name in RESULTS),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids="-".join)
