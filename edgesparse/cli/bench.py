@@ -226,10 +226,10 @@ def _devices(names: Sequence[str], bundles: Bundles) -> list[Device]:
             hint="bench them one at a time",
         )
     chosen = list({device.name: device for device in devices}.values())
-    for device in chosen if len(chosen) == 1 or "adb:all" not in names else ():
+    if len(chosen) == 1:  # one of several that fails leaves the others alone, see measure_fleet
         for _, bundle in bundles:
-            fitting_device(device, bundle)
-        refuse_emulated(device)
+            fitting_device(chosen[0], bundle)
+        refuse_emulated(chosen[0])
     return chosen
 
 

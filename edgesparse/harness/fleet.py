@@ -8,8 +8,8 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import EdgeSparseError
-from edgesparse.harness.devices import Device
-from edgesparse.harness.jobs import Job, lane_of, run_jobs
+from edgesparse.harness.devices import Device, fitting_device
+from edgesparse.harness.jobs import THIS_MACHINE, Job, run_jobs
 from edgesparse.harness.measure import measure
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def measure_fleet(
         Job(
             device.name,
             device.name,
-            lambda device: measure(
+            lambda device: _measure_fitting(
                 bundles, device, progress=_telling(device, progress, cancelled), **options
             ),
             (device,),
-            uses={lane_of(device.name): 1},
+            uses={lane_of(device): 1},
         )
         for device in devices
     ]
@@ -63,6 +63,19 @@ def measure_fleet(
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.error}
     order = [device.name for device in devices]
     return sorted(documents, key=lambda d: order.index(d["device"]["name"])), failures
+
+
+def _measure_fitting(
+    bundles: Sequence[tuple[str, Bundle]], device: Device, **options: Any
+) -> dict[str, Any]:
+    for _, bundle in bundles:
+        fitting_device(device, bundle)
+    return measure(bundles, device, **options)
+
+
+def lane_of(device: Device) -> str:
+    """Return the resource that a device is: devices of this machine are one."""
+    return device.name if device.is_remote else THIS_MACHINE
 
 
 def _telling(

@@ -67,12 +67,6 @@ class Outcome:
 Notify = Callable[[Job, "Outcome | None"], None]
 
 
-def lane_of(device: str) -> str:
-    """Return the resource that a device is: devices of this machine are one."""
-    kind = device.partition(":")[0]
-    return device if kind in ("adb", "ssh") else THIS_MACHINE
-
-
 def run_jobs(
     jobs: Sequence[Job],
     executor: Executor,

@@ -70,16 +70,16 @@ def measure(
     cpus = device.choose_cpus(threads, cores)
     shares = (limits or Limits()).split(launches)
     rounds: list[_Round] = []
-    log: ConditionLog | None = None
+    log = ConditionLog(conditions or device.conditions)
     for index, share in enumerate(shares):
         stage = _Stage(index, len(shares), progress)
         with contextlib.ExitStack() as stack:
             stage.tell("opening")
             sessions = _open(stack, bundles, device, against, threads)
-            if log is None:
+            if index == 0:
                 stage.tell("cooling down")
                 time.sleep(cooldown_seconds)
-                log = ConditionLog(conditions or device.conditions)
+                log.sample()
             with pinned(sessions, cpus):
                 stage.tell("warming up")
                 timings = bench_sessions(sessions, share, stage.watcher(log))

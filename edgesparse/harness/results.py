@@ -9,7 +9,7 @@
                   "over_first_interval", "samples_ms", "layers", "by_type", "profile_overhead",
                   "baseline"}],
      "against": null or {"peer", "version", "model", "median_ms", ..., "ratio", "samples_ms"},
-     "conditions": null or {"before", "during", "after"}, "warnings": [sentence]}
+     "conditions": {"before", "during", "after"}, "warnings": [sentence]}
 
 `ratio` is the peer's time over the bundle's, the median over pairs of samples taken side by side;
 above 1 the bundle is faster. `against.ratio` is that of the first bundle; a result's own is null
@@ -102,10 +102,10 @@ def result_document(
     peer: PeerResult | None = None,
     pinned_cpus: Sequence[int] = (),
     threads: int = 1,
-    log: ConditionLog | None = None,
+    log: ConditionLog,
 ) -> dict[str, Any]:
     """Return the document; see the module's text for its schema."""
-    warnings = condition_warnings(log.readings, pinned_cpus) if log else []
+    warnings = condition_warnings(log.readings, pinned_cpus)
     for result in results:
         warnings += sample_warnings(result.label, result.timing.samples_ms)
     return {
@@ -124,7 +124,7 @@ def result_document(
         },
         "results": [_result_entry(result, results[0], peer) for result in results],
         "against": _peer_entry(peer, results[0]) if peer else None,
-        "conditions": log.summary() if log else None,
+        "conditions": log.summary(),
         "warnings": warnings,
     }
 

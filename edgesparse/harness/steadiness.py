@@ -1,13 +1,15 @@
 """Whether a device kept still while it was measured: what it tells about itself, in sentences.
 
     log = ConditionLog(device.conditions)
-    bench_sessions(sessions, limits, log.sample)      # before, during
-    log.close()                                       # after
-    warnings = [*condition_warnings(log.readings), *drift_warnings(label, samples_ms)]
+    log.sample()                                                       # before
+    bench_sessions(sessions, limits, between=lambda done: log.sample())  # during
+    log.close()                                                        # after
+    warnings = [*condition_warnings(log.readings), *sample_warnings(label, samples_ms)]
 
 A reading is what a device's `conditions()` returns: {"governor": [str], "khz": {cpu: int},
-"temperatures_c": {sensor: float}, "load": float, "screen_on": bool or None}; whatever the device
-does not tell is missing, empty or None. Warnings never change a number, they say what to mistrust.
+"temperatures_c": {sensor: float}, "load": float, "screen_on": bool or None,
+"thermal_status": int or None}; whatever the device does not tell is missing, empty or None.
+Warnings never change a number, they say what to mistrust.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _BUSY_LOAD = 0.7
 _DRIFT = 0.05
 _MANY_OUTLIERS = 0.05
 _MIN_SAMPLES = 20
+_STATUSES = ("light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
 class ConditionLog:
@@ -41,17 +44,17 @@ class ConditionLog:
     def __init__(
         self, read: Callable[[], Reading], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take the first reading."""
+        """Take no reading yet."""
         self._read, self._clock = read, clock
+        self._last = -np.inf
         self.readings: list[Reading] = []
-        self._take()
 
     def _take(self) -> None:
         self.readings.append(self._read())
         self._last = self._clock()
 
     def sample(self) -> None:
-        """Take a reading unless the last one is recent."""
+        """Take a reading unless there is a recent one."""
         if self._clock() - self._last >= _SECONDS_BETWEEN:
             self._take()
 
@@ -78,6 +81,7 @@ def condition_warnings(readings: Sequence[Reading], cpus: Sequence[int] = ()) ->
         _screen_warning(readings),
         _clock_warning(readings, cpus),
         _heat_warning(readings),
+        _status_warning(readings),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -143,6 +147,15 @@ def _heat_warning(readings: Sequence[Reading]) -> str | None:
         f"{sensor} went from {start:.0f} to {peak:.0f} degrees Celsius, where clocks are"
         " lowered; `--cooldown` lets it cool first"
     )
+
+
+def _status_warning(readings: Sequence[Reading]) -> str | None:
+    """Pass on what Android says; source: android.os.PowerManager.THERMAL_STATUS_*."""
+    status = max(reading.get("thermal_status") or 0 for reading in readings)
+    if not status:
+        return None
+    word = _STATUSES[min(status, len(_STATUSES)) - 1]
+    return f"the device says it is throttled: thermal status {status} ({word})"
 
 
 def sample_warnings(label: str, samples_ms: Sequence[float]) -> list[str]:

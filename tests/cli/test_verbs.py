@@ -160,27 +160,35 @@ def test_bench_markdown(run, make_bundle, tmp_path) -> None:
     assert r"| softmax \<b\> | Softmax |" in out
 
 
-def test_bench_on_several_devices(run, make_bundle, monkeypatch, tmp_path) -> None:
+class Elsewhere(HostDevice):
+    """This machine under another name, which may have no bundle's runner."""
+
+    is_remote = True
+
+    def __init__(self, name: str, problem: str | None = None) -> None:
+        self.name, self.problem = name, problem
+
+    def available(self) -> str | None:
+        return self.problem
+
+
+def test_bench_on_several_devices(run, make_bundle, monkeypatch) -> None:
     make_bundle()
-    second = HostDevice()
-    second.name = "ssh:pi@shelf"
-    broken = HostDevice()
-    broken.name = "adb:X"
-    broken.command = lambda bundle, threads=1: ["/no/such/runner"]
-    fleet = {"ssh:pi@shelf": second, "adb:X": broken, "host": HostDevice()}
-    monkeypatch.setattr("edgesparse.cli.options.DeviceChoice.convert", lambda s, v, p, c: v)
-    monkeypatch.setattr("edgesparse.cli.bench.choose_device", lambda name, bundle: fleet[name])
-    options = ["--runs", 5, "--warmup", 1, "--device", "ssh:pi@shelf", "--device", "host"]
+    fleet = [Elsewhere("ssh:pi@shelf"), HostDevice(), Elsewhere("adb:X", "it is unauthorised")]
+    monkeypatch.setattr("edgesparse.harness.devices.all_phones", lambda: fleet[:2])
+    options = ["--runs", 5, "--warmup", 1, "--device", "adb:all"]
     outcome = run("bench", "out", *options)
-    assert outcome.code == 0
+    assert outcome.code == 0, outcome.err
     rows = re.findall(r"^(\S+) +out +host +1 ms", outcome.out, re.MULTILINE)
     assert rows == ["ssh:pi@shelf", "host"]
-    outcome = run("bench", "out", *options, "--device", "adb:X", "--json")
+    assert "measuring on ssh:pi@shelf, host" in outcome.err
+    monkeypatch.setattr("edgesparse.harness.devices.all_phones", lambda: fleet)
+    outcome = run("bench", "out", *options, "--json")
     assert outcome.code == 6
     documents = outcome.document["documents"]
     assert [d["device"]["name"] for d in documents] == ["ssh:pi@shelf", "host"]
     assert [f["device"] for f in outcome.document["failures"]] == ["adb:X"]
-    assert "error: device adb:X: cannot start /no/such/runner" in outcome.err
+    assert "error: device adb:X: it is unauthorised" in outcome.err
 
 
 def test_bench_saves(run, make_bundle, monkeypatch, tmp_path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgesparse.errors import DeviceError, UsageError
-from edgesparse.harness.jobs import THIS_MACHINE, Job, lane_of, run_jobs
+from edgesparse.harness.jobs import THIS_MACHINE, Job, run_jobs
 
 
 class Stepwise:
@@ -116,8 +116,3 @@ def test_errors_travel_between_processes() -> None:
 
     error = pickle.loads(pickle.dumps(UsageError("wrong", hint="do this")))
     assert (error.message, error.hint, error.exit_code) == ("wrong", "do this", 2)
-
-
-def test_devices_of_this_machine_are_one() -> None:
-    names = ("host", "node", "browser:/usr/bin/chromium", "adb:X", "ssh:pi@raspberry")
-    assert list(map(lane_of, names)) == [THIS_MACHINE] * 3 + ["adb:X", "ssh:pi@raspberry"]

@@ -66,6 +66,11 @@ def test_heat_while_measuring() -> None:
     assert "from 83 to 83" in condition_warnings([hot, hot])[0]
 
 
+def test_what_android_says_of_its_heat() -> None:
+    (sentence,) = condition_warnings(readings({"thermal_status": 0}, {"thermal_status": 3}))
+    assert sentence.endswith("thermal status 3 (severe)")
+
+
 def test_samples_that_drift() -> None:
     steady = [1.0, 1.01] * 20
     assert sample_warnings("a", steady) == []
@@ -85,7 +90,7 @@ def test_samples_with_many_outliers() -> None:
 def test_a_log_reads_before_during_and_after_but_not_too_often() -> None:
     now, numbers = [0.0], itertools.count()
     log = ConditionLog(lambda: {"load": next(numbers)}, clock=lambda: now[0])
-    for now[0] in (0.1, 0.9, 1.1, 1.2, 2.0, 2.2):
+    for now[0] in (0.0, 0.1, 0.9, 1.1, 1.2, 2.0, 2.2):
         log.sample()
     log.close()
     assert log.summary() == {
