@@ -15,6 +15,7 @@ VERBS = {
     "check": "check",
     "run": "run",
     "bench": "bench",
+    "farm": "farm",
     "report": "report",
     "results": "results",
     "zoo": "zoo",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, Protocol
 
 from edgesparse.errors import EdgeSparseError
@@ -139,7 +139,12 @@ class _Run:
         for name, much in job.uses.items():
             self._free[name] -= much
         self._notify(job, None)
-        self._running[self._executor.submit(job.call, *job.args)] = (job, time.monotonic())
+        try:
+            future = self._executor.submit(job.call, *job.args)
+        except BrokenExecutor as error:
+            future = Future()
+            future.set_exception(error)
+        self._running[future] = (job, time.monotonic())
 
     def _finish(self, future: Future[Any]) -> None:
         job, start = self._running.pop(future)
@@ -150,5 +155,11 @@ class _Run:
             outcome = Outcome(value=future.result(), seconds=seconds)
         except EdgeSparseError as error:
             outcome = Outcome(error=error, seconds=seconds)
+        except BrokenExecutor:
+            broken = EdgeSparseError(
+                f"{job.label}: a worker process ended, maybe out of memory",
+                hint="give it less to do at a time, e.g. with `--jobs 1`",
+            )
+            outcome = Outcome(error=broken, seconds=seconds)
         self._outcomes[job.key] = outcome
         self._notify(job, outcome)

@@ -1,0 +1,151 @@
+"""What runs the tasks: a pool of processes here, or Ray where there is more than one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import FrameType
+from typing import Any
+
+from edgesparse.errors import DeviceError
+from edgesparse.farm.tasks import CompileTask, compile_task, pack_bundle
+from edgesparse.harness.jobs import Executor
+
+EXECUTORS = ("process", "ray")
+
+
+@contextlib.contextmanager
+def opened_executor(kind: str, workers: int) -> Iterator[Executor]:
+    """Open the executor called `process` or `ray`; leaving it early ends its tasks.
+
+    Args:
+        kind: One of `EXECUTORS`.
+        workers: Processes of the pool; Ray has its own idea.
+
+    Raises:
+        DeviceError: Ray is not installed.
+    """
+    if kind == "ray":
+        yield RayExecutor()
+        return
+    # Not forked: threads of the progress display hold locks.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _prepare_worker)
+    try:
+        yield pool
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """Let the parent decide what Ctrl-C means; when it ends us, give devices back first."""
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+class RayExecutor:
+    """Tasks on a Ray cluster: $RAY_ADDRESS, or one that is started here.
+
+    Compilations run wherever there is room: models and bundles travel as bytes. Devices hang on
+    this machine, so measurements stay here.
+    """
+
+    def __init__(self) -> None:
+        """Connect.
+
+        Raises:
+            DeviceError: Ray is not installed.
+        """
+        try:
+            import ray
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        except ImportError as error:
+            raise DeviceError(
+                f"--executor ray: Ray cannot be imported ({error})", hint="pip install ray"
+            ) from error
+        self._ray = ray
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="error")
+        node = ray.get_runtime_context().get_node_id()
+        self._here = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Start a task."""
+        if call is compile_task:
+            return self._submit_compilation(*args)
+        # Slots of this machine are counted by whoever submits.
+        remote = self._ray.remote(_whole).options(num_cpus=0, scheduling_strategy=self._here)
+        return _unwrapped(remote.remote(call, *args).future(), lambda value: value)
+
+    def _submit_compilation(self, task: CompileTask) -> Future[Any]:
+        model = pathlib.Path(task.model).read_bytes()
+        remote = self._ray.remote(_whole).options(num_cpus=1)
+        future: Future[Any] = remote.remote(compile_elsewhere, model, task).future()
+        return _unwrapped(future, lambda packed: unpack_bundle(packed, task))
+
+
+def _whole(call: Callable[..., Any], *args: Any) -> tuple[bool, Any]:
+    """Return what a call gives or raises; Ray would wrap what it raises into types of its own."""
+    try:
+        return True, call(*args)
+    except Exception as error:
+        return False, error
+
+
+def _unwrapped(future: Future[Any], then: Callable[[Any], Any]) -> Future[Any]:
+    made: Future[Any] = Future()
+
+    def finish(done: Future[Any]) -> None:
+        try:
+            is_good, value = done.result()
+            if not is_good:
+                raise value
+            made.set_result(then(value))
+        except Exception as error:
+            made.set_exception(error)
+
+    future.add_done_callback(finish)
+    return made
+
+
+def compile_elsewhere(model: bytes, task: CompileTask) -> bytes:
+    """Compile a model given as bytes; return the bundle and its note as a zip file's bytes."""
+    with tempfile.TemporaryDirectory(prefix="edgesparse-") as folder:
+        root = pathlib.Path(folder)
+        source = root / pathlib.Path(task.model).name
+        source.write_bytes(model)
+        output = root / "made" / pathlib.Path(task.output).name
+        compile_task(dataclasses.replace(task, model=str(source), output=str(output)))
+        return pack_bundle(str(output.parent), folder)
+
+
+def unpack_bundle(packed: bytes, task: CompileTask) -> bool:
+    """Put a bundle that was compiled elsewhere, and its note, where it belongs."""
+    output = pathlib.Path(task.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".edgesparse-") as folder:
+        archive = pathlib.Path(folder) / "bundle.zip"
+        archive.write_bytes(packed)
+        shutil.unpack_archive(archive, pathlib.Path(folder) / "made")
+        shutil.rmtree(output, ignore_errors=True)
+        for path in sorted((pathlib.Path(folder) / "made").iterdir()):
+            path.replace(output.parent / path.name)
+        runner = output / "runner"
+        if runner.exists():
+            runner.chmod(0o755)  # zip files made by shutil forget modes
+    return True

@@ -1,0 +1,205 @@
+"""The two kinds of tasks: a compilation and a measurement. Each leaves what a rerun goes on from.
+
+A task takes and returns plain data, so that it can run in another process or on another machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from edgesparse.bundle import Bundle
+from edgesparse.errors import EdgeSparseError, OutputError
+from edgesparse.farm.matrix import Settings
+
+_KEY_FILE = "farm.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompileTask:
+    """What to compile.
+
+    Attributes:
+        model: The ONNX file.
+        name: What people call it; the bundle's name, as far as C allows.
+        target: Name of the target.
+        shapes: Inputs whose shapes are fixed.
+        output: The bundle's folder.
+        fresh: Do it even if it has been done.
+    """
+
+    model: str
+    name: str
+    target: str
+    shapes: Mapping[str, tuple[int, ...]]
+    output: str
+    fresh: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasureTask:
+    """What to measure.
+
+    Attributes:
+        bundle: The bundle's folder.
+        label: What people call it.
+        device: As `--device` spells it.
+        threads: How many.
+        settings: How.
+        model: The ONNX file for onnxruntime, or None.
+        output: The file of the result.
+        fresh: Do it even if it has been done.
+    """
+
+    bundle: str
+    label: str
+    device: str
+    threads: int
+    settings: Settings
+    model: str | None
+    output: str
+    fresh: bool = False
+
+
+def compile_task(task: CompileTask) -> bool:
+    """Compile a model unless the folder holds just that bundle; return whether it did.
+
+    Raises:
+        EdgeSparseError: It cannot be compiled, or not be written.
+    """
+    from edgesparse.compiler import c_identifier, compile
+
+    output = pathlib.Path(task.output)
+    note = output.with_name(f"{output.name}.{_KEY_FILE}")
+    key = compile_key(task)
+    if not task.fresh and _read_key(note) == key and _is_whole(output):
+        return False
+    note.unlink(missing_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    _make_folder(output.parent)
+    compile(
+        task.model,
+        name=c_identifier(task.name),
+        target=task.target,
+        output=output,
+        shapes=dict(task.shapes),
+    )
+    _write(note, {"key": key})
+    return True
+
+
+def compile_key(task: CompileTask) -> str:
+    """Return what the bundle depends on: model, options, this program, and for `host` the CPU."""
+    from edgesparse.target import resolve_target
+
+    facts = [
+        importlib.metadata.version("edgesparse"),
+        _file_hash(task.model),
+        sorted(task.shapes.items()),
+    ]
+    return _hash([*facts, dataclasses.astuple(resolve_target(task.target))])
+
+
+def measure_task(task: MeasureTask) -> tuple[dict[str, Any], bool]:
+    """Return the result document of a bundle on a device, and whether it was measured now.
+
+    Raises:
+        EdgeSparseError: It cannot be measured.
+    """
+    from edgesparse.harness.devices import device_named, fitting_device
+    from edgesparse.harness.measure import measure
+    from edgesparse.harness.profile import PROFILE_RUNS
+
+    bundle, output = Bundle(task.bundle), pathlib.Path(task.output)
+    key = measure_key(task, bundle)
+    if not task.fresh and (kept := _read(output)) and kept.get("key") == key:
+        document: dict[str, Any] = kept["document"]
+        return document, False
+    settings = task.settings
+    document = measure(
+        [(task.label, bundle)],
+        fitting_device(device_named(task.device), bundle),
+        limits=settings.limits,
+        against=task.model,
+        profile_runs=PROFILE_RUNS if settings.profile else 0,
+        threads=task.threads,
+        launches=settings.launches,
+        cooldown_seconds=settings.cooldown,
+    )
+    _make_folder(output.parent)
+    _write(output, {"key": key, "document": document})
+    return document, True
+
+
+def measure_key(task: MeasureTask, bundle: Bundle) -> str:
+    """Return what a result depends on, as far as it is known before."""
+    settings = dataclasses.astuple(task.settings)
+    return _hash([bundle.manifest, task.label, task.device, task.threads, settings, task.model])
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+    try:
+        Bundle(folder)
+    except EdgeSparseError:
+        return False
+    return True
+
+
+def _file_hash(path: str) -> str:
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise EdgeSparseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _hash(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read_key(path: pathlib.Path) -> str | None:
+    kept = _read(path)
+    return kept.get("key") if kept else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    """Return a file that an earlier run left, or None: what cannot be read is done again."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+def _make_folder(path: pathlib.Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make {path}: {error.strerror}", hint="name another folder with `--output`"
+        ) from error
+
+
+def _write(path: pathlib.Path, document: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(document), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", hint="name another folder with `--output`"
+        ) from error
+
+
+def pack_bundle(folder: str, into: str) -> bytes:
+    """Return a bundle's folder as a zip file's bytes, made in the folder `into`."""
+    archive = shutil.make_archive(str(pathlib.Path(into) / "bundle"), "zip", folder)
+    return pathlib.Path(archive).read_bytes()
