@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgesparse.cli.options import open_bundle
+from edgesparse.cli.options import db_option, open_bundle
+
+if TYPE_CHECKING:
+    from edgesparse.bundle import Bundle
+
+Documents = list[dict[str, Any]]
 
 
 @click.command("report")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.argument("sources", nargs=-1, metavar="[BUNDLE|RESULT]...", type=click.Path())
 @click.option(
     "--html",
     type=click.Path(path_type=pathlib.Path),
@@ -25,7 +30,7 @@ from edgesparse.cli.options import open_bundle
     type=click.Path(path_type=pathlib.Path),
     multiple=True,
     metavar="FILE.json",
-    help="What `bench --json` printed, best with --profile; repeatable.",
+    help="What `bench --json` printed, as if it stood among the results; repeatable.",
 )
 @click.option(
     "--check",
@@ -33,39 +38,83 @@ from edgesparse.cli.options import open_bundle
     type=click.Path(path_type=pathlib.Path),
     multiple=True,
     metavar="FILE.json",
-    help="What `check --json` printed; repeatable.",
+    help="What `check --json` printed, likewise; repeatable.",
 )
-@click.option("--title", help="Heading; by default the first bundle's name.")
+@click.option("--title", help="Heading; by default the first network's name.")
+@db_option
 def command(
-    bundles: tuple[pathlib.Path, ...],
+    sources: tuple[str, ...],
     html: pathlib.Path,
     benchmarks: tuple[pathlib.Path, ...],
     checks: tuple[pathlib.Path, ...],
     title: str | None,
+    db: pathlib.Path | None,
 ) -> None:
-    """Write an offline HTML page about bundles.
+    """Write an offline HTML page about bundles and results.
 
-    Targets side by side, every layer with its decision and time, accuracy. It measures nothing:
-    without --bench it shows predictions, and says so.
+    A BUNDLE is a folder. A RESULT is what `bench --json`, `check --json`, `farm --json` or `results
+    export --json` wrote, or the number of a result that was kept.
+
+    Targets and devices side by side, samples, roofline, every layer with its decision and time,
+    accuracy. It measures nothing: without a result it shows predictions, and says so. What
+    `bench --profile --json` wrote needs no bundle.
     """
     from edgesparse.cli.output import say
-    from edgesparse.harness.results import read_document
+    from edgesparse.errors import UsageError
+    from edgesparse.harness.results import read_documents
     from edgesparse.report import report, write_report
 
-    opened = [open_bundle(path) for path in bundles]
-    page = report(
-        opened,
-        benchmarks=[read_document(path) for path in benchmarks],
-        checks=[_read_check(path) for path in checks],
-        title=title,
-    )
-    write_report(html, page)
+    if not sources and not benchmarks:
+        raise UsageError("name a bundle or a result", hint="`edgesparse report --help`")
+    bundles, measured, checked = _read_sources(sources, db)
+    measured += [document for path in benchmarks for document in read_documents(path)]
+    checked += [_read_check(path) for path in checks]
+    write_report(html, report(bundles, benchmarks=measured, checks=checked, title=title))
     click.echo(str(html))
-    if not benchmarks:
+    if not measured:
         say(
-            "hint: no latency in it; add"
-            f" `--bench results.json` from `edgesparse bench {bundles[0]} --profile --json`"
+            "hint: no latency in it; add results.json from"
+            f" `edgesparse bench {bundles[0].path} --profile --json`"
         )
+
+
+def _read_sources(
+    sources: tuple[str, ...], db: pathlib.Path | None
+) -> tuple[list[Bundle], Documents, Documents]:
+    """Return the bundles, measurements and checks that arguments name."""
+    from edgesparse.harness.store import Store
+
+    bundles: list[Bundle] = []
+    measured: Documents = []
+    checked: Documents = []
+    for source in sources:
+        path = pathlib.Path(source)
+        if source.isdecimal() and not path.exists():
+            with Store(db, create=False) as store:
+                measured.append(store.document(int(source)))
+        elif path.is_file():
+            _read_file(path, measured, checked)
+        else:
+            bundles.append(open_bundle(path))
+    return bundles, measured, checked
+
+
+def _read_file(path: pathlib.Path, measured: Documents, checked: Documents) -> None:
+    """Append what a JSON file holds, of whichever kind it is."""
+    import json
+
+    from edgesparse.harness.results import read_documents
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        document = None  # read_documents says what is wrong with it
+    if isinstance(document, dict) and "outputs" in document:
+        checked.append(_read_check(path))
+    elif isinstance(document, dict) and isinstance(document.get("rows"), list):
+        measured += [row["document"] for row in document["rows"] if row.get("document")]
+    else:
+        measured += read_documents(path)
 
 
 def _read_check(path: pathlib.Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class LayerTime:
         median_us: Median time of its steps together.
         share: Part of the sum over all layers, 0 to 1.
         useful_gflops: 2 * non-zero multiply-adds per second, in 1e9; None where the layer has none.
+        macs: Dense multiply-adds; 0 where that makes no sense.
         nonzero_macs: Multiply-adds with a non-zero weight.
         bytes: What its steps read and write, weights included; None where the bundle does not tell.
         predicted_us: The cost model's time, or None.
@@ -44,6 +45,7 @@ class LayerTime:
     median_us: float
     share: float
     useful_gflops: float | None
+    macs: int
     nonzero_macs: int
     bytes: int | None
     predicted_us: float | None
@@ -80,6 +82,7 @@ def _layer_time(layer: Mapping[str, Any], samples_us: list[float], total_us: flo
         median_us=median,
         share=median / total_us,
         useful_gflops=_gflops(layer["nonzero_macs"], median),
+        macs=layer.get("macs", layer["nonzero_macs"]),
         nonzero_macs=layer["nonzero_macs"],
         bytes=layer.get("bytes"),
         predicted_us=decision.get("predicted_us"),

@@ -264,12 +264,12 @@ def compare_entries(
     result: Mapping[str, Any], baseline: Mapping[str, Any], max_regression: float
 ) -> Comparison:
     """Return how an entry of a document's `results` compares with another one."""
-    launches = _launches(result), _launches(baseline)
+    launches = launches_of(result), launches_of(baseline)
     pair = result["samples_ms"], baseline["samples_ms"]
     return compare_with_baseline(*pair, max_regression, launches)
 
 
-def _launches(entry: Mapping[str, Any]) -> Sequence[int]:
+def launches_of(entry: Mapping[str, Any]) -> Sequence[int]:
     """Return an entry's launches; none where the document is older, or its samples were edited."""
     launches: Sequence[int] = entry.get("launches", ())
     return launches if sum(launches) == len(entry["samples_ms"]) and all(launches) else ()

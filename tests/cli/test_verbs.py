@@ -234,6 +234,40 @@ def test_report(run, make_bundle, model, tmp_path) -> None:
     assert "http" not in page
 
 
+def test_report_of_what_it_is_given(run, make_bundle, model, tmp_path) -> None:
+    """A result alone, kept ones by number, a check, what `results export` wrote: all by kind."""
+    make_bundle()
+    bench = run("bench", "out", "--runs", 5, "--warmup", 1, "--profile", "--json", "--db", "r.db")
+    (tmp_path / "b.json").write_text(bench.out)
+    (tmp_path / "c.json").write_text(run("check", model, "out", "--json").out)
+    run("results", "export", "--json", "-o", "e.json", "--db", "r.db")
+    document = bench.document
+    document["device"]["name"] = "adb:X"
+    farm = {"schema": 1, "rows": [{"document": None}, {"document": document}]}
+    (tmp_path / "f.json").write_text(json.dumps(farm))
+
+    def page_of(*sources) -> str:
+        outcome = run("report", *sources, "--html", "r.html")
+        assert (outcome.code, outcome.err) == (0, "")
+        return (tmp_path / "r.html").read_text()
+
+    for sources in (["b.json"], ["e.json"], [1, "--db", "r.db"], ["f.json"]):
+        page = page_of(*sources)
+        assert "softmax &lt;b&gt;" in page
+        assert "4 rows, all patterns" in page
+    assert "Against onnxruntime" in page_of("b.json", "c.json")
+    assert "host on adb:X" in page_of("out", "b.json", "f.json")
+
+
+def test_report_of_nothing(run, model, make_bundle, tmp_path) -> None:
+    assert "name a bundle or a result" in run("report").err
+    make_bundle()
+    (tmp_path / "c.json").write_text(run("check", model, "out", "--json").out)
+    outcome = run("report", "c.json")
+    assert (outcome.code, "nothing to report on" in outcome.err) == (2, True)
+    assert "no results are stored" in run("report", 7, "--db", "gone.db").err
+
+
 def test_report_without_measurements(run, make_bundle, tmp_path) -> None:
     make_bundle()
     outcome = run("report", "out", "--html", "r.html")
