@@ -78,10 +78,15 @@ class Order:
         """
         from edgesparse.errors import UsageError
 
-        if self.max_regression is not None and self.baseline is None:
+        if self.max_regression is not None and self.baseline is None and not self.relative:
             raise UsageError(
                 "--max-regression needs something to compare with",
-                hint="add `--baseline FILE.json`, written by `edgesparse bench --json`",
+                hint="add `--baseline FILE.json`, written by `edgesparse bench --json`, or"
+                " `--relative` for the first bundle",
+            )
+        if self.baseline is not None and self.relative:
+            raise UsageError(
+                "--baseline and --relative are two things to compare with", hint="choose one"
             )
         for option, value in (("--top", self.top), ("--sort", self.sort)):
             if value is not None and not self.wants_profile:
@@ -158,7 +163,8 @@ class Order:
     "--max-regression",
     callback=percent_callback,
     metavar="PERCENT",
-    help="How much slower than the baseline is accepted.  [default: 5%]",
+    help="How much slower than the baseline is accepted; with --relative, than the first bundle."
+    "  [default: 5%]",
 )
 @click.option(
     "--model",
@@ -264,8 +270,15 @@ def _measuring(order: Order) -> dict[str, Any]:
 
 def _compare(document: Document, saved: list[Document] | None, order: Order) -> list[str]:
     from edgesparse.cli.output import say
-    from edgesparse.harness.results import baseline_of_device, compare_document
+    from edgesparse.harness.results import (
+        baseline_of_device,
+        compare_document,
+        compare_with_first,
+    )
 
+    limit = _DEFAULT_MAX_REGRESSION if order.max_regression is None else order.max_regression
+    if order.relative and order.max_regression is not None:
+        return compare_with_first(document, limit)
     if saved is None:
         return []
     baseline = baseline_of_device(saved, document)
@@ -275,7 +288,6 @@ def _compare(document: Document, saved: list[Document] | None, order: Order) -> 
     before, now = baseline.get("threads", 1), document["threads"]
     if before != now:
         say(f"warning: the baseline was measured with {before} threads, this with {now}")
-    limit = _DEFAULT_MAX_REGRESSION if order.max_regression is None else order.max_regression
     return compare_document(document, baseline, limit)
 
 

@@ -280,6 +280,7 @@ def _described(result: StoredResult) -> str:
 def _pairs(
     store: Store, numbers: Sequence[int], before_tag: str | None, wanted: dict[str, Any]
 ) -> list[tuple[StoredResult, StoredResult]]:
+    from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
     from edgesparse.harness.store import in_series, latest_pairs
 
@@ -290,17 +291,19 @@ def _pairs(
     if numbers:
         before = store.one(numbers[0])
         return [(before, _newest_like(store, before))]
-    if before_tag is None:
-        pairs = latest_pairs(store.find(**wanted))
-    else:
-        tagged = in_series(store.find(**{**wanted, "tag": before_tag}))
-        newest = [(series[-1], _newest_like(store, series[-1])) for series in tagged]
-        pairs = [(before, after) for before, after in newest if before.id != after.id]
-    if not pairs:
+    found = store.find(**wanted if before_tag is None else {**wanted, "tag": before_tag})
+    if not found:
         raise UsageError(
-            "there is nothing to compare: no network was measured twice on one device",
+            f"{store.path} holds no such result",
             hint="`edgesparse results list` shows what is kept",
         )
+    if before_tag is None:
+        pairs = latest_pairs(found)
+    else:
+        newest = [(series[-1], _newest_like(store, series[-1])) for series in in_series(found)]
+        pairs = [(before, after) for before, after in newest if before.id != after.id]
+    if not pairs:  # the first night of a nightly job is no failure
+        say("note: there is nothing to compare yet: no network was measured twice on one device")
     return pairs
 
 

@@ -17,7 +17,8 @@ without a peer. `over_first` is the first bundle's time over this one's, pairwis
 `samples_ms` stand in order; `launches` says how many of them each process that was started gave.
 `first_ms` and `open_ms` are medians over launches.
 Intervals hold with 99 % confidence. `layers`, `by_type` and `profile_overhead` are there with
-`--profile` only, `baseline` with `--baseline` only; see `profile.LayerTime` and `steadiness`.
+`--profile` only, `baseline` with `--baseline` or `--relative --max-regression` only; see
+`profile.LayerTime` and `steadiness`.
 Measured on several devices, documents stand side by side: {"schema": 1, "documents": [...]}.
 """
 
@@ -38,6 +39,7 @@ from edgesparse.harness.devices import Device
 from edgesparse.harness.profile import LayerTime, by_type, overhead
 from edgesparse.harness.statistics import (
     Comparison,
+    compare_side_by_side,
     compare_with_baseline,
     median_interval,
     paired_ratio,
@@ -250,14 +252,34 @@ def compare_document(
     for result in document["results"]:
         entry = find_baseline(baseline, result)
         found = compare_entries(result, entry, max_regression)
-        result["baseline"] = {
-            "median_ms": summarize(entry["samples_ms"]).median_ms,
-            **dataclasses.asdict(found),
-            "is_regression": found.is_regression,
-        }
+        _add_comparison(result, entry, found)
         if found.exceeds_limit:
-            sentences.append(_regression_sentence(result, max_regression))
+            sentences.append(_regression_sentence(result, "baseline", max_regression))
     return sentences
+
+
+def compare_with_first(document: dict[str, Any], max_regression: float) -> list[str]:
+    """Do as `compare_document` with the document's own first result as the baseline.
+
+    Samples were taken in turns, so this holds on a machine whose speed nobody knows.
+    """
+    sentences = []
+    first, *others = document["results"]
+    for result in others:
+        pair = result["samples_ms"], first["samples_ms"]
+        found = compare_side_by_side(*pair, max_regression, launches_of(first))
+        _add_comparison(result, first, found)
+        if found.exceeds_limit:
+            sentences.append(_regression_sentence(result, first["bundle"], max_regression))
+    return sentences
+
+
+def _add_comparison(result: dict[str, Any], baseline: Mapping[str, Any], found: Comparison) -> None:
+    result["baseline"] = {
+        "median_ms": summarize(baseline["samples_ms"]).median_ms,
+        **dataclasses.asdict(found),
+        "is_regression": found.is_regression,
+    }
 
 
 def compare_entries(
@@ -275,11 +297,11 @@ def launches_of(entry: Mapping[str, Any]) -> Sequence[int]:
     return launches if sum(launches) == len(entry["samples_ms"]) and all(launches) else ()
 
 
-def _regression_sentence(result: Mapping[str, Any], max_regression: float) -> str:
+def _regression_sentence(result: Mapping[str, Any], than: str, max_regression: float) -> str:
     baseline = result["baseline"]
     noise = "beyond" if baseline["exceeds_noise"] else "but within"
     return (
-        f"{result['bundle']}: median {result['median_ms']:.4g} ms, baseline"
+        f"{result['bundle']}: median {result['median_ms']:.4g} ms, {than}"
         f" {baseline['median_ms']:.4g} ms: {100 * baseline['change']:.1f} % slower, allowed are"
         f" {100 * max_regression:g} %, {noise} the noise of the samples"
     )

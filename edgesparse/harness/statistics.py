@@ -217,12 +217,33 @@ def compare_with_baseline(
     launches: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> Comparison:
     """Return how `samples_ms` compares with `baseline_ms`; `max_regression` 0.05 allows 5 %."""
-    change = float(np.median(samples_ms) / np.median(baseline_ms)) - 1
-    low, high = median_ratio_interval(samples_ms, baseline_ms, launches)
+    ratio = float(np.median(samples_ms) / np.median(baseline_ms))
+    interval = median_ratio_interval(samples_ms, baseline_ms, launches)
+    return _comparison(ratio, interval, max_regression)
+
+
+def compare_side_by_side(
+    samples_ms: Sequence[float],
+    baseline_ms: Sequence[float],
+    max_regression: float,
+    launches: Sequence[int] = (),
+) -> Comparison:
+    """Return how samples compare with others that were taken in turns with them.
+
+    Raises:
+        ValueError: The lists differ in length, or are empty.
+    """
+    ratio = paired_ratio(samples_ms, baseline_ms)
+    interval = paired_ratio_interval(samples_ms, baseline_ms, launches)
+    return _comparison(ratio, interval, max_regression)
+
+
+def _comparison(ratio: float, interval: Interval, max_regression: float) -> Comparison:
+    low, high = interval
     return Comparison(
-        change=change,
+        change=ratio - 1,
         # The percentiles of few samples may miss the median itself.
-        interval=(min(low - 1, change), max(high - 1, change)),
-        exceeds_limit=change > max_regression,
+        interval=(min(low, ratio) - 1, max(high, ratio) - 1),
+        exceeds_limit=ratio - 1 > max_regression,
         exceeds_noise=low > 1,
     )

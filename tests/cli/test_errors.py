@@ -31,6 +31,7 @@ from edgesparse.errors import LatencyError, UnsupportedModelError
         (["bench", "b", "--top", "3"], "--top is about layers of a profile"),
         (["bench", "b", "--sort", "time"], "--sort is about layers of a profile"),
         (["bench", "b", "--relative"], "--relative compares bundles"),
+        (["bench", "b", "c", "--relative", "--baseline", "d"], "--baseline and --relative are two"),
         (["bench", "b", "--json", "--markdown"], "--json and --markdown are two forms"),
         (["check", "m.onnx", "b", "--samples", "0"], "there is nothing to compare on"),
         (["run", "b", "--outputs", "y.npz"], "missing option '--inputs'"),
@@ -150,6 +151,19 @@ def test_a_latency_regression_is_5(run, make_bundle, tmp_path) -> None:
     assert "100.2 % slower, allowed are 5 %, beyond the noise" in slower.err
     options = ["--baseline", "faster.json", "--max-regression", "150%"]
     assert run("bench", "out", "--runs", 30, "--warmup", 1, *options).code == 0
+
+
+def test_a_regression_against_the_bundle_beside_it_is_5(run, make_bundle) -> None:
+    make_bundle("base", mode="ms=1")
+    make_bundle("head", mode="ms=1.1")
+    options = ["--relative", "--runs", 30, "--warmup", 1]
+    assert run("bench", "base", "head", *options).code == 0
+    outcome = run("bench", "base", "head", *options, "--max-regression", "5%", "--markdown")
+    assert outcome.code == 5
+    assert "head: median 1.101 ms, base 1.001 ms: 10.0 % slower, allowed are 5 %" in outcome.err
+    assert outcome.out.splitlines()[3].endswith("| regression |")
+    assert run("bench", "base", "head", *options, "--max-regression", "11%").code == 0
+    assert run("bench", "head", "base", *options, "--max-regression", "5%").code == 0
 
 
 def test_a_slowdown_within_the_noise_warns(run, make_bundle, tmp_path) -> None:

@@ -141,5 +141,9 @@ def test_nothing_is_kept(run) -> None:
 def test_nothing_to_compare(run, keep) -> None:
     keep(1.0)
     outcome = run("results", "compare", *DB)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert "no network was measured twice" in outcome.err
+    assert outcome.code == 0
+    assert "note: there is nothing to compare yet" in outcome.err
+    assert run("results", "compare", "--json", *DB).document["comparisons"] == []
+    for wrong in (("--name", "gone"), ("--before-tag", "gone")):
+        outcome = run("results", "compare", *wrong, *DB)
+        assert (outcome.code, "r.sqlite holds no such result" in outcome.err) == (2, True)
