@@ -49,9 +49,10 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 @pytest.fixture(scope="session", autouse=True)
 def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compile without what somebody has tuned on this machine; subprocesses, too."""
+    """Know nothing of what was tuned or measured on this machine; subprocesses, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESPARSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EDGESPARSE_RESULTS", str(tmp_path_factory.mktemp("results") / "r.sqlite"))
         yield
 
 

@@ -98,16 +98,20 @@ def _relative_sentence(first: str, result: Document) -> str:
 
 
 def conditions_line(document: Document) -> str:
-    """Return threads, CPU, pinning and warm-up in a line."""
+    """Return threads, CPU, pinning, launches, warm-up and share of outliers in a line."""
     device, results = document["device"], document["results"]
     count = document["threads"]
     pinned = device["pinned_cpus"]
     warmups = ", ".join(str(result["warmup_runs"]) for result in results)
+    shares = [result["outlier_share"] for result in results if "outlier_share" in result]
+    outliers = ", ".join(f"{100 * share:.1f} %" for share in shares)
+    launches = len(results[0].get("launches") or [1])
     return (
         f"{'one thread' if count == 1 else f'{count} threads'} on {device['cpu']}"
         + (f", CPU {', '.join(map(str, sorted(pinned)))}" if pinned else "")
         + (f", node {device['node']}" if "node" in device else "")
-        + f"; warm-up {warmups} inferences"
+        + f"; {launches} launch{'' if launches == 1 else 'es'}, warm-up {warmups} inferences"
+        + (f"; far out {outliers}" if outliers else "")
     )
 
 

@@ -65,7 +65,7 @@ def list_command(db: pathlib.Path | None, as_json: bool, markdown: bool, **wante
             emit_json({"schema": 1, "results": [dataclasses.asdict(result) for result in found]})
             return
         changes = {
-            after.id: _compared(store, before, after, math.inf)
+            after.id: _compared(store, [before], after, math.inf)
             for series in in_series(found)
             for before, after in itertools.pairwise(series)
         }
@@ -113,6 +113,13 @@ def show_command(number: int, db: pathlib.Path | None, as_json: bool) -> None:
 @command.command("compare")
 @click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[BEFORE [AFTER]]")
 @click.option("--before-tag", help="Compare with the newest results under this tag.")
+@click.option(
+    "--pool",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Compare with so many results before, together: what differs from day to day is noise.",
+)
 @_filters
 @click.option(
     "--max-regression",
@@ -126,6 +133,7 @@ def show_command(number: int, db: pathlib.Path | None, as_json: bool) -> None:
 def compare_command(
     numbers: tuple[int, ...],
     before_tag: str | None,
+    pool: int,
     max_regression: float | None,
     db: pathlib.Path | None,
     as_json: bool,
@@ -142,8 +150,10 @@ def compare_command(
 
     limit = _DEFAULT_MAX_REGRESSION if max_regression is None else max_regression
     with _open(db) as store:
-        pairs = _pairs(store, numbers, before_tag, wanted)
-        rows = [(before, after, _compared(store, before, after, limit)) for before, after in pairs]
+        steps = _steps(store, numbers, before_tag, pool, wanted)
+        rows = [
+            (before[-1], after, _compared(store, before, after, limit)) for before, after in steps
+        ]
     if as_json:
         entries = [
             {
@@ -249,11 +259,14 @@ def _open(db: pathlib.Path | None) -> Store:
     return Store(db, create=False)
 
 
-def _compared(store: Store, before: StoredResult, after: StoredResult, limit: float) -> Comparison:
+def _compared(
+    store: Store, before: Sequence[StoredResult], after: StoredResult, limit: float
+) -> Comparison:
     from edgesparse.harness.results import compare_entries
+    from edgesparse.harness.store import pooled
 
-    entries = [store.document(result.id)["results"][0] for result in (after, before)]
-    return compare_entries(entries[0], entries[1], limit)
+    entry, *earlier = (store.document(result.id)["results"][0] for result in (after, *before))
+    return compare_entries(entry, pooled(earlier), limit)
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:
@@ -277,20 +290,26 @@ def _described(result: StoredResult) -> str:
     return f"{name} for {target} on {device} ({cpu}), {threads} threads"
 
 
-def _pairs(
-    store: Store, numbers: Sequence[int], before_tag: str | None, wanted: dict[str, Any]
-) -> list[tuple[StoredResult, StoredResult]]:
+def _steps(
+    store: Store,
+    numbers: Sequence[int],
+    before_tag: str | None,
+    pool: int,
+    wanted: dict[str, Any],
+) -> list[tuple[list[StoredResult], StoredResult]]:
+    """Return what is to be compared: earlier results, the last of which is shown, and a later."""
     from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
-    from edgesparse.harness.store import in_series, latest_pairs
+    from edgesparse.harness.store import in_series, latest_steps
 
     if len(numbers) > 2 or (numbers and before_tag):
         raise UsageError("expected at most two results", hint="compare them two by two")
-    if len(numbers) == 2:
-        return [(store.one(numbers[0]), store.one(numbers[1]))]
+    if pool > 1 and (numbers or before_tag):
+        raise UsageError("--pool takes the results before the last one", hint="name none")
     if numbers:
         before = store.one(numbers[0])
-        return [(before, _newest_like(store, before))]
+        after = store.one(numbers[1]) if len(numbers) == 2 else _newest_like(store, before)
+        return [([before], after)]
     found = store.find(**wanted if before_tag is None else {**wanted, "tag": before_tag})
     if not found:
         raise UsageError(
@@ -298,13 +317,13 @@ def _pairs(
             hint="`edgesparse results list` shows what is kept",
         )
     if before_tag is None:
-        pairs = latest_pairs(found)
+        steps = latest_steps(found, pool)
     else:
         newest = [(series[-1], _newest_like(store, series[-1])) for series in in_series(found)]
-        pairs = [(before, after) for before, after in newest if before.id != after.id]
-    if not pairs:  # the first night of a nightly job is no failure
+        steps = [([before], after) for before, after in newest if before.id != after.id]
+    if not steps:  # the first night of a nightly job is no failure
         say("note: there is nothing to compare yet: no network was measured twice on one device")
-    return pairs
+    return steps
 
 
 def _newest_like(store: Store, result: StoredResult) -> StoredResult:

@@ -283,13 +283,34 @@ class Store:
         self.close()
 
 
-def latest_pairs(results: Iterable[StoredResult]) -> list[tuple[StoredResult, StoredResult]]:
-    """Return for every series with two results or more the last but one and the last.
+def latest_steps(
+    results: Iterable[StoredResult], before: int = 1
+) -> list[tuple[list[StoredResult], StoredResult]]:
+    """Return for every series with two results or more the last one, and those just before it.
 
     Args:
         results: The oldest first.
+        before: How many of those before; fewer where there are no more.
     """
-    return [(group[-2], group[-1]) for group in in_series(results) if len(group) > 1]
+    groups = [group for group in in_series(results) if len(group) > 1]
+    return [(group[-1 - before : -1] or group[:-1], group[-1]) for group in groups]
+
+
+def pooled(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return samples of several results as if each were a launch of one.
+
+    An interval then knows how much results of different days differ; of one result alone, how much
+    its launches do.
+
+    Args:
+        entries: Of `results` in documents.
+    """
+    if len(entries) == 1:
+        return {**entries[0]}
+    return {
+        "samples_ms": [ms for entry in entries for ms in entry["samples_ms"]],
+        "launches": [len(entry["samples_ms"]) for entry in entries],
+    }
 
 
 def in_series(results: Iterable[StoredResult]) -> list[list[StoredResult]]:

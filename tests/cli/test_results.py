@@ -112,6 +112,17 @@ def test_noise_is_no_regression(run, keep) -> None:
     assert "same, within the noise" in outcome.out
 
 
+def test_what_differs_from_day_to_day_is_noise_if_it_is_known(run, keep) -> None:
+    for ms in (1.0, 1.2, 1.05, 1.15, 1.0, 1.18):
+        keep(ms)
+    assert run("results", "compare", *DB).code == 5
+    outcome = run("results", "compare", "--pool", 5, *DB)
+    assert (outcome.code, "same, within the noise" in outcome.out) == (0, True)
+    keep(2.0)
+    assert run("results", "compare", "--pool", 5, *DB).code == 5
+    assert run("results", "compare", 1, "--pool", 2, *DB).code == 2
+
+
 def test_export(run, keep, tmp_path) -> None:
     keep(1.0, tag='a "b", c')
     keep(2.0, tag="d")

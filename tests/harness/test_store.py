@@ -10,7 +10,14 @@ import pytest
 
 from edgesparse.errors import OutputError, UsageError
 from edgesparse.harness import store as store_module
-from edgesparse.harness.store import MIGRATIONS, Store, default_path, in_series, latest_pairs
+from edgesparse.harness.store import (
+    MIGRATIONS,
+    Store,
+    default_path,
+    in_series,
+    latest_steps,
+    pooled,
+)
 
 
 def document(ms: float = 1.0, name: str = "net", date: str = "2026-01-01", **device: Any) -> Any:
@@ -84,7 +91,16 @@ def test_series_are_of_one_network_target_device_and_threads(tmp_path: pathlib.P
         store.add(document(3.0))
         found = store.find(name="net")
     assert [[r.median_ms for r in group] for group in in_series(found)] == [[1, 2, 3], [9]]
-    assert [(a.median_ms, b.median_ms) for a, b in latest_pairs(found)] == [(2, 3)]
+    for before, medians in ((1, [2]), (2, [1, 2]), (9, [1, 2])):
+        ((earlier, last),) = latest_steps(found, before)
+        assert ([r.median_ms for r in earlier], last.median_ms) == (medians, 3)
+
+
+def test_results_are_pooled_as_launches() -> None:
+    old = {"samples_ms": [1.0, 2.0]}
+    new = {"samples_ms": [3.0, 4.0, 5.0], "launches": [1, 2]}
+    assert pooled([old, new]) == {"samples_ms": [1.0, 2.0, 3.0, 4.0, 5.0], "launches": [2, 3]}
+    assert pooled([new]) == new
 
 
 def test_a_document_of_before_there_were_intervals(tmp_path: pathlib.Path) -> None:
