@@ -30,7 +30,7 @@ models: [mobilenet.onnx, {path: detector.onnx, shapes: {image: [1, 3, 320, 320]}
 targets: [host, wasm]
 devices: [host, node, adb:SERIAL, ssh:pi@shelf]     # default: what each target runs on here
 threads: [1, 2]
-measure: {seconds: 2, launches: 3, cooldown: 10, against_ort: true, profile: true}
+measure: {seconds: 2, launches: 3, cooldown: 10, cores: big, profile: true}
 output: farm-out
 
 A device measures one bundle at a time, and this machine does not compile while it measures. A

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 
 from edgesparse.farm.yaml_reader import Node, YamlReader
 from edgesparse.harness.bench import Limits
+from edgesparse.harness.cpus import is_cores
 from edgesparse.plan import MAX_THREADS
 from edgesparse.target import DESCRIPTIONS
 
@@ -54,6 +55,7 @@ class Settings:
     cooldown: float = 0.0
     against_ort: bool = False
     profile: bool = False
+    cores: str | None = None
 
     @property
     def limits(self) -> Limits:
@@ -180,7 +182,7 @@ def _settings(reader: YamlReader, node: Node | None) -> Settings:
         return Settings()
     names = tuple(field.name for field in dataclasses.fields(Settings))
     values = reader.mapping(node, "measure", optional=names)
-    given: dict[str, int | float | bool | None] = {}
+    given: dict[str, int | float | bool | str | None] = {}
     for name, least in (("runs", 1), ("warmup", 0), ("launches", 1)):
         if name in values:
             given[name] = reader.number(values[name], name, least, whole=True) or 0
@@ -190,4 +192,8 @@ def _settings(reader: YamlReader, node: Node | None) -> Settings:
     for name in ("against_ort", "profile"):
         if name in values:
             given[name] = reader.flag(values[name], name)
+    if "cores" in values:
+        given["cores"] = reader.text(values["cores"], "cores")
+        if not is_cores(str(given["cores"])):
+            reader.complain(values["cores"], "cores are big, little, all, or a mask like '0xF0'")
     return Settings(**given)  # type: ignore[arg-type]

@@ -130,6 +130,7 @@ def measure_task(task: MeasureTask) -> tuple[dict[str, Any], bool]:
         against=task.model,
         profile_runs=PROFILE_RUNS if settings.profile else 0,
         threads=task.threads,
+        cores=settings.cores,
         launches=settings.launches,
         cooldown_seconds=settings.cooldown,
     )

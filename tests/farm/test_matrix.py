@@ -42,7 +42,8 @@ targets: [host, wasm]
 devices: [host, 'ssh:pi@shelf', adb:X]
 threads: [1, 2]
 measure:
-  {runs: 9, seconds: 2, warmup: 0, launches: 3, cooldown: 1.5, against_ort: yes, profile: true}
+  {runs: 9, seconds: 2, warmup: 0, launches: 3, cooldown: 1.5, against_ort: yes, profile: true,
+   cores: 0xF0}
 output: out
 tag: 1.5
 """)
@@ -50,7 +51,7 @@ tag: 1.5
     assert matrix.models[1] == Model(tmp_path / "b.onnx", "detector", {"image": (1, 3, 8, 8)})
     assert matrix.devices == ("host", "ssh:pi@shelf", "adb:X")
     assert matrix.threads == (1, 2)
-    assert matrix.settings == Settings(9, 2.0, 0, 3, 1.5, True, True)
+    assert matrix.settings == Settings(9, 2.0, 0, 3, 1.5, True, True, "0xF0")
     assert matrix.settings.limits == Limits(9, 2.0, 0)
     assert (matrix.output, matrix.tag) == (tmp_path / "out", "1.5")
 
@@ -79,6 +80,7 @@ GOOD = "models: [a.onnx]\ntargets: [host]\n"
         (GOOD + "measure: {seconds: -1}", 3, "expected seconds to be a number of 0.001 or more"),
         (GOOD + "measure: {runs: 1.5}", 3, "expected runs to be a whole number"),
         (GOOD + "measure: {profile: 3}", 3, "expected profile to be true or false, found '3'"),
+        (GOOD + "measure: {cores: fast}", 3, "cores are big, little, all, or a mask"),
         (GOOD + "measure: [1]", 3, "expected measure to be a mapping, found a list"),
         (GOOD + "tag: [1]", 3, "expected tag to be a text, found a list"),
         (GOOD + "tag: {", 3, "no YAML"),
