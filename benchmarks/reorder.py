@@ -15,8 +15,7 @@ import argparse
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -28,7 +27,9 @@ from edgesparse import compiler
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import resolve_device
 from edgesparse.harness.measure import measure
+from edgesparse.harness.statistics import paired_ratio
 from edgesparse.models import zoo
+from edgesparse.report import reordering
 from edgesparse.target import resolve_target
 
 Maker = Callable[[pathlib.Path], pathlib.Path]
@@ -141,7 +142,11 @@ def measure_case(
     device = resolve_device(None, bundles[0][1])
     document = measure(bundles, device, limits=Limits(seconds=seconds))
     results = {result["bundle"]: result for result in document["results"]}
-    medians = {control: paired_ratio(results, control) for control in CONTROLS}
+    samples = {control: results[control]["samples_ms"] for control in CONTROLS}
+    medians = {
+        control: paired_ratio(samples[control], samples["reordered"]) for control in CONTROLS
+    }
+    moved = reordering(dict(bundles)["reordered"].manifest["layers"]) or {}
     return {
         "what": "reorder",
         "model": case,
@@ -149,28 +154,9 @@ def measure_case(
         "ms_median": {control: results[control]["median_ms"] for control in CONTROLS},
         "gain": medians["no-reorder"],
         "choice": medians["no-select"] / medians["no-reorder"],
-        **static_figures(dict(bundles)["reordered"].manifest["layers"]),
+        "layers_reordered": moved.get("layers", 0),
+        **{key: value for key, value in moved.items() if key != "layers"},
         "seconds": pass_seconds(path, target),
-    }
-
-
-def paired_ratio(results: dict[str, Any], control: str) -> float:
-    """Return the median over pairs of samples of a control's time over the reordered bundle's."""
-    pairs = zip(results[control]["samples_ms"], results["reordered"]["samples_ms"], strict=False)
-    return float(np.median([other / ours for other, ours in pairs]))
-
-
-def static_figures(layers: list[dict[str, Any]]) -> Iterator[tuple[str, Any]] | dict[str, Any]:
-    """Return union columns and predicted times of the layers that were reordered."""
-    orders = [layer["decision"].get("order", {}) for layer in layers]
-    moved = [order for order in orders if order.get("reordered")]
-    return {
-        "layers_reordered": len(moved),
-        **{
-            f"{key}_{when}": sum(order[f"{key}_{when}"] for order in moved)
-            for key in ("union_columns", "predicted_us")
-            for when in ("before", "after")
-        },
     }
 
 

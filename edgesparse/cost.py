@@ -36,48 +36,53 @@ class Work:
     """What a format asks of the kernel, per tile of pixels.
 
     Attributes:
+        group: Rows of a group.
+        groups: Groups of rows.
         steps: pattern -> columns in its buckets, over all groups.
-        buckets: Bucket loops entered, over all groups.
         rows: Output rows.
         cols: Columns that some row uses, a KxK window's K neighbours counted once: what a tile
             of pixels occupies of the cache.
     """
 
+    group: int
+    groups: int
     steps: dict[int, int]
-    buckets: int
     rows: int
     cols: float
+
+    @property
+    def buckets(self) -> int:
+        """Bucket loops entered, over all groups."""
+        return self.groups * len(self.steps)
 
     @property
     def popcounts(self) -> set[int]:
         """How many rows the patterns have."""
         return {mask.bit_count() for mask in self.steps}
 
+    def under(self, patterns: tuple[int, ...]) -> Work:
+        """Return the work of the same matrix with another pattern set, which covers this one's."""
+        table = superset_table(self.group, patterns)
+        steps = dict.fromkeys(patterns, 0)
+        for mask, columns in self.steps.items():
+            steps[patterns[table[mask]]] += columns
+        return dataclasses.replace(self, steps=steps)
 
-def work_of(
-    weight: npt.NDArray[Any],
-    group: int,
-    patterns: tuple[int, ...] | None = None,
-    neighbours: int = 1,
-) -> Work:
-    """Return the work of a matrix packed in groups of `group` rows.
+
+def work_of(weight: npt.NDArray[Any], group: int, neighbours: int = 1) -> Work:
+    """Return the work of a matrix in groups of `group` rows, its patterns the masks that occur.
 
     Args:
         weight: (rows, cols).
         group: Rows of a group.
-        patterns: Pattern set; by default the masks that occur.
         neighbours: Columns that read the same pixels but for a shift of a few: the taps of a row.
     """
     masks = pattern_masks(weight, group)
     histogram = np.bincount(masks.reshape(-1), minlength=1 << group)
     histogram[0] = 0
-    if patterns is None:
-        patterns = tuple(np.nonzero(histogram)[0].tolist())
-    table = superset_table(group, patterns)
-    totals = np.bincount(table[histogram > 0], histogram[histogram > 0], len(patterns))
-    steps = {mask: int(total) for mask, total in zip(patterns, totals, strict=True)}
+    steps = {int(mask): int(histogram[mask]) for mask in np.nonzero(histogram)[0]}
     used = float(masks.any(axis=0).sum()) / neighbours
-    return Work(steps, len(masks) * len(patterns), weight.shape[0], used)
+    return Work(group, len(masks), steps, weight.shape[0], used)
 
 
 def spmm_cycles(

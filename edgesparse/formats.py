@@ -90,6 +90,14 @@ def pattern_masks(weight: npt.NDArray[Any], group: int) -> Ints:
     return masks
 
 
+def union_columns(weight: npt.NDArray[Any], group: int) -> int:
+    """Return how many columns all groups of `group` neighbouring rows load together."""
+    rows, cols = weight.shape
+    padded = np.zeros((-(-rows // group) * group, cols), bool)
+    padded[:rows] = weight != 0
+    return int(padded.reshape(-1, group, cols).any(axis=1).sum())
+
+
 def pack(
     weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None = None
 ) -> GroupedPatterns:

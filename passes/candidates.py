@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import cost, kernels_arm, kernels_wasm
-from edgesparse.formats import all_patterns, full_pattern
+from edgesparse.formats import all_patterns, full_pattern, union_columns
 from edgesparse.geometry import Kind, Operator
 from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.target import Target
@@ -115,8 +115,7 @@ def _filled(operator: Operator, target: Target) -> float:
 def _group_candidates(
     operator: Operator, weight: Weight, group: int, target: Target
 ) -> Iterator[Candidate]:
-    neighbours = operator.window.kernel[1]
-    work = cost.work_of(weight, group, neighbours=neighbours)
+    work = cost.work_of(weight, group, operator.window.kernel[1])
     full = full_pattern(group)
     fixed: list[tuple[str, tuple[int, ...]]] = [
         ("unstructured" if group == 1 else "full pattern", full)
@@ -127,27 +126,21 @@ def _group_candidates(
         fixed.insert(0, (label, occurring))
     found: list[Candidate] = []
     for label, patterns in fixed:
-        found += _pattern_candidates(operator, weight, group, label, patterns, target)
+        found += _pattern_candidates(operator, work.under(patterns), label, target)
     if found and group > 1 and work.steps:
         best = min(found, key=lambda candidate: candidate.cycles)
         lanes = operator.out_layout.lanes
-        reduced = reduced_patterns(work, group, best.tile_vectors, lanes, target.core, MAX_PATTERNS)
+        reduced = reduced_patterns(work, best.tile_vectors, lanes, target.core, MAX_PATTERNS)
         if reduced not in (patterns for _, patterns in fixed):
             label = f"{len(reduced)} patterns"
-            found += _pattern_candidates(operator, weight, group, label, reduced, target)
+            found += _pattern_candidates(operator, work.under(reduced), label, target)
     yield from found
 
 
 def _pattern_candidates(
-    operator: Operator,
-    weight: Weight,
-    group: int,
-    label: str,
-    patterns: tuple[int, ...],
-    target: Target,
+    operator: Operator, work: cost.Work, label: str, target: Target
 ) -> Iterator[Candidate]:
-    work = cost.work_of(weight, group, patterns, operator.window.kernel[1])
-    lanes = operator.out_layout.lanes
+    group, patterns, lanes = work.group, tuple(work.steps), operator.out_layout.lanes
     for vectors in _tiles(target)[group]:
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
@@ -173,7 +166,7 @@ def _gemv_candidates(weight: Weight, target: Target) -> Iterator[Candidate]:
     for lanes in GEMV_LANES:
         if lanes > target.lanes:
             continue
-        stored = sum(cost.work_of(weight, lanes, full_pattern(lanes)).steps.values()) * lanes
+        stored = union_columns(weight, lanes) * lanes
         cycles = cost.gemv_cycles(stored, lanes, target.core)
         label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
         yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label, "gemv")
@@ -186,8 +179,8 @@ def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iter
         if group > operator.rows or not cost.fits_registers(vectors, pixels, core):
             continue
         blocks = operator.pixel_blocks(pixels)
-        starts = range(0, operator.rows, group)
-        columns = sum(int((weight[at : at + group] != 0).any(axis=0).sum()) for at in starts)
-        cycles = cost.gemm_cycles(columns, len(starts), vectors, blocks, lanes, core)
+        groups = -(-operator.rows // group)
+        columns = union_columns(weight, group)
+        cycles = cost.gemm_cycles(columns, groups, vectors, blocks, lanes, core)
         label = f"{group} rows in the lanes x {pixels} pixels"
         yield Candidate(group, full_pattern(group), pixels, 1, cycles, label, "gemv")

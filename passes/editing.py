@@ -73,6 +73,12 @@ def taken_constant(value: ir.Value) -> npt.NDArray[np.generic]:
     return array
 
 
+def read_inputs(node: ir.Node) -> npt.NDArray[np.bool_]:
+    """Return (input channels of a group,) which of them a canonical node's weight reads."""
+    weight = taken_constant(taken(node, 1))
+    return np.asarray(weight.reshape(*weight.shape[:2], -1).any(axis=(0, 2)))
+
+
 def scalar(value: ir.Value | None) -> float | None:
     """Return the only element of an initializer; None for everything else."""
     array = constant(value)

@@ -42,7 +42,7 @@ def _fold(node: ir.Node, known: Known) -> bool:
     if values is None:
         return False
     weight = editing.taken_constant(editing.taken(node, 1))
-    used = weight.reshape(*weight.shape[:2], -1).any(axis=(0, 2))
+    used = editing.read_inputs(node)
     folded = used & ~np.isnan(values)
     left = int((used & ~np.isnan(known[editing.taken(node, 0)])).sum() - folded.sum())
     if left:

@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import cost
+from edgesparse.formats import full_pattern
 from edgesparse.target import CpuModel
 
 Floats = npt.NDArray[np.float64]
 
 
 def reduced_patterns(
-    work: cost.Work, group: int, vectors: int, lanes: int, core: CpuModel, limit: int
+    work: cost.Work, vectors: int, lanes: int, core: CpuModel, limit: int
 ) -> tuple[int, ...]:
     """Return the pattern set with the smallest predicted cost that greedy removal finds.
 
@@ -22,19 +23,17 @@ def reduced_patterns(
 
     Args:
         work: Of the matrix with all masks that occur as its patterns.
-        group: Rows of a group.
         vectors: Vectors of the tile that is predicted.
         lanes: float32 lanes of a vector.
         core: The core.
         limit: Most patterns.
     """
-    full = (1 << group) - 1
+    (full,) = full_pattern(work.group)
     columns = np.zeros(full + 1)
     for mask, steps in work.steps.items():
         columns[mask] = steps
-    price = _prices(work, group, vectors, lanes, core)
-    groups = work.buckets / max(1, len(work.steps))
-    bucket = groups * core.bucket_cycles
+    price = _prices(work, vectors, lanes, core)
+    bucket = work.groups * core.bucket_cycles
     commonest = sorted(work.steps, key=lambda mask: (-work.steps[mask], mask))[: 2 * limit]
     kept = sorted({*commonest, full})
     while True:
@@ -47,13 +46,14 @@ def reduced_patterns(
     return tuple(mask for mask in kept if mask in used) or (full,)
 
 
-def _prices(work: cost.Work, group: int, vectors: int, lanes: int, core: CpuModel) -> Floats:
+def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel) -> Floats:
     """Return (2^group,) cycles of a column by its pattern."""
     tile_bytes = work.cols * vectors * lanes * 4
     by_rows = [0.0] + [
-        cost.step_cycles(rows, vectors, tile_bytes, lanes, core) for rows in range(1, group + 1)
+        cost.step_cycles(rows, vectors, tile_bytes, lanes, core)
+        for rows in range(1, work.group + 1)
     ]
-    return np.array([by_rows[mask.bit_count()] for mask in range(1 << group)])
+    return np.array([by_rows[mask.bit_count()] for mask in range(1 << work.group)])
 
 
 def _assignment(

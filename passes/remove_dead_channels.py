@@ -64,8 +64,7 @@ def _unread(one: ChannelClass) -> Flags:
     """Return (slots,) which channels of a class are read by zero weights only."""
     unread: Flags = np.ones(one.size, bool)
     for member in one.of_role("columns"):
-        weight = editing.taken_constant(editing.taken(member.port.node, 1))
-        used: Flags = np.asarray(weight.reshape(*weight.shape[:2], -1).any(axis=(0, 2)))
+        used = editing.read_inputs(member.port.node)
         if member.positions.max() >= len(used):  # a grouped convolution
             return np.zeros(one.size, bool)
         unread &= ~used[member.positions].any(axis=0)

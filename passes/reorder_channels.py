@@ -23,11 +23,12 @@ import onnx_ir as ir
 
 from edgesparse import cost
 from edgesparse.channels import ChannelClass, Channels, analyse
+from edgesparse.formats import union_columns
 from edgesparse.geometry import Operator, matrix_of, operator_of
 from edgesparse.passes import editing
 from edgesparse.passes.candidates import GROUPS, Candidate, ranked
 from edgesparse.passes.permuting import permute
-from edgesparse.passes.row_groups import RowGrouper, union_columns
+from edgesparse.passes.row_groups import RowGrouper
 from edgesparse.target import Target
 
 ORDER_KEY = "edgesparse.order"

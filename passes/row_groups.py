@@ -105,14 +105,6 @@ def _flat(groups: Order, rest: Order) -> Order:
     return np.concatenate([ordered[np.argsort(ordered[:, 0])].reshape(-1), np.sort(rest)])
 
 
-def union_columns(mask: npt.NDArray[Any], group: int) -> int:
-    """Return how many columns all groups of `group` neighbouring rows load together."""
-    rows, cols = mask.shape
-    padded = np.zeros((-(-rows // group) * group, cols), bool)
-    padded[:rows] = mask != 0
-    return int(padded.reshape(-1, group, cols).any(axis=1).sum())
-
-
 def _pairs(overlap: Floats, rng: np.random.Generator) -> tuple[Order, Order]:
     """Return a perfect matching in which locally heaviest edges come first."""
     count = len(overlap)

@@ -17,11 +17,11 @@ LIMIT = 24
 
 def reduced(weight, group, vectors=3, limit=LIMIT):
     work = cost.work_of(weight, group)
-    return reduced_patterns(work, group, vectors, 4, CORE, limit)
+    return reduced_patterns(work, vectors, 4, CORE, limit)
 
 
 def cycles(weight, group, patterns, vectors=3):
-    work = cost.work_of(weight, group, patterns)
+    work = cost.work_of(weight, group).under(patterns)
     return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, CORE)
 
 

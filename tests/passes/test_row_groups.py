@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesparse.passes.row_groups import RowGrouper, union_columns
+from edgesparse.formats import union_columns
+from edgesparse.passes.row_groups import RowGrouper
 
 
 def order_of(mask, group):
