@@ -35,37 +35,30 @@ class SelectPatternPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Decide for every linear operator that has no decision yet."""
-        modified = False
-        for node in model.graph:
-            if _is_open(node):
-                node.metadata_props[DECISION_KEY] = json.dumps(decide(node, self.target))
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
+        open_nodes = [node for node in model.graph if _is_open(node)]
+        for node in open_nodes:
+            node.metadata_props[DECISION_KEY] = json.dumps(self.decide(node))
+        return ir.passes.PassResult(model, modified=bool(open_nodes))
+
+    def decide(self, node: ir.Node) -> dict[str, Any]:
+        """Return the decision for one canonical Conv or Linear node."""
+        return decide(node, self.target)
 
 
-class UnstructuredPatternPass(ir.passes.InPlacePass):
+class UnstructuredPatternPass(SelectPatternPass):
     """Write the decision that does without choosing: sparse operators row by row, others dense.
 
-    It is the control that `SelectPatternPass` is compared with, and leaves depthwise ones to it.
+    The control that `SelectPatternPass` is compared with; depthwise ones are the same in both.
     """
 
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Decide for every linear operator that has no decision yet."""
-        modified = False
-        for node in model.graph:
-            if not _is_open(node) or operator_of(node, self.target.lanes).kind == "depthwise":
-                continue
-            found = ranked_candidates(node, self.target)
-            wanted = bool((matrix_of(node) == 0).any())
-            chosen = next((c for c in found if (c.group == 1) == wanted), found[0])
-            decision = decision_of(node, self.target, chosen, found)
-            node.metadata_props[DECISION_KEY] = json.dumps(decision)
-            modified = True
-        return ir.passes.PassResult(model, modified=modified)
+    def decide(self, node: ir.Node) -> dict[str, Any]:
+        """Return the decision for one canonical Conv or Linear node."""
+        if operator_of(node, self.target.lanes).kind == "depthwise":
+            return super().decide(node)
+        found = ranked_candidates(node, self.target)
+        wanted = bool((matrix_of(node) == 0).any())
+        chosen = next((c for c in found if (c.group == 1) == wanted), found[0])
+        return decision_of(node, self.target, chosen, found)
 
 
 def _is_open(node: ir.Node) -> bool:
