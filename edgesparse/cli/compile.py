@@ -91,7 +91,8 @@ def _print_summary(bundle: Bundle, explain: bool) -> None:
     from edgesparse.report import format_bytes
 
     manifest = bundle.manifest
-    rows = [LayerRow.of(layer) for layer in manifest["layers"]]
+    # The same rows as `inspect` has: operators, not the copies of inputs and outputs.
+    rows = [LayerRow.of(layer) for layer in manifest["layers"] if layer["op"] != "Copy"]
     if explain:
         print_table(layer_table(rows))
     click.echo(
