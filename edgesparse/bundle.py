@@ -2,8 +2,8 @@
 
 native: manifest.json model.o libmodel.a libmodel.so runner weights.bin model.h
         include/{edgesparse.h,edgesparse_pool.h,edgesparse_pool.c}
-wasm:   manifest.json model.wasm model.threads.wasm weights.bin package.json index.d.ts demo/
-        {index,bundle,shared,threads,worker}.mjs, the bench runner {runner,runner-*}.mjs
+wasm:   manifest.json model[.relaxed][.threads].wasm weights.bin package.json index.d.ts demo/
+        {index,bundle,files,shared,threads,worker}.mjs, the bench runner {runner,runner-*}.mjs
 
 The same input gives the same bytes: keys are sorted, and nothing holds a date or a path.
 """
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesparse import glue, runtime
+from edgesparse import glue, npm, runtime
 from edgesparse.errors import BundleError, OutputError, UsageError
 from edgesparse.manifest import (
     MANIFEST,
@@ -33,7 +33,7 @@ from edgesparse.manifest import (
     build_manifest,
     check_files,
     check_weights_header,
-    json_bytes,
+    describe,
     pack_weights,
     read_manifest,
     read_specs,
@@ -54,6 +54,8 @@ def write_bundle(
     output: Path,
     model_sha256: str,
     progress: Callable[[str], None] | None = None,
+    relaxed: bytes | None = None,
+    embed: bool = False,
 ) -> Bundle:
     """Link a compiled plan and write its bundle to `output`, whole or not at all.
 
@@ -64,6 +66,8 @@ def write_bundle(
         output: Directory to write; a bundle that is there is replaced.
         model_sha256: Hexadecimal SHA-256 of the model file, for the manifest.
         progress: Told in a sentence when something slow begins.
+        relaxed: For WebAssembly, maybe a second object file, with relaxed SIMD.
+        embed: Put the weights into the WebAssembly modules.
 
     Raises:
         OutputError: `output` holds something else than a bundle, or cannot be written.
@@ -73,11 +77,20 @@ def write_bundle(
     check_output(output)
     payload_sha256 = hashlib.sha256(plan.weights).hexdigest()
     with _replacing(output) as directory:
-        link.link(plan, target, object_bytes, payload_sha256, directory, progress)
-        _write_files(directory, _static_files(plan, target))
-        steps = glue.layer_steps(plan)
-        manifest = build_manifest(plan, steps, target, model_sha256, directory)
-        _write_files(directory, {MANIFEST: manifest})
+        link.link(plan, target, object_bytes, payload_sha256, directory, progress, relaxed)
+        description = describe(plan, glue.layer_steps(plan), target, model_sha256)
+        weights = pack_weights(plan.weights)
+        if target.is_wasm:
+            description |= {"builds": npm.builds_of(target, relaxed is not None)}
+            description |= {"embedded": True} if embed else {}
+            npm.add_sections(directory, description, weights if embed else None)
+            modules = npm.modules_of(description["builds"])
+            _write_files(directory, npm.package_files(plan.name, modules, not embed))
+        else:
+            _write_files(directory, _native_files(plan, target))
+        if not embed:
+            _write_files(directory, {WEIGHTS: weights})
+        _write_files(directory, {MANIFEST: build_manifest(description, directory)})
     return Bundle(output)
 
 
@@ -170,42 +183,13 @@ def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(contents)
 
 
-def _static_files(plan: Plan, target: Target) -> dict[str, bytes]:
-    files = {WEIGHTS: pack_weights(plan.weights)}
-    if target.is_wasm:
-        return files | runtime.sources("web") | {"package.json": _package(plan)}
-    return files | {
+def _native_files(plan: Plan, target: Target) -> dict[str, bytes]:
+    return {
         "model.h": glue.header(plan, target.name).encode(),
         "include/edgesparse.h": runtime.source("include/edgesparse.h"),
         "include/edgesparse_pool.h": runtime.source("include/edgesparse_pool.h"),
         "include/edgesparse_pool.c": runtime.source("src/pool.c"),
     }
-
-
-def _scripts() -> list[str]:
-    return [name for name in runtime.sources("web") if name.endswith(".mjs") and "/" not in name]
-
-
-def _package(plan: Plan) -> bytes:
-    modules = ("model.threads.wasm", "model.wasm")
-    package = {
-        "name": plan.name.lower().lstrip("_"),
-        "version": "1.0.0",
-        "description": f"The model {plan.name}, compiled by edgesparse to WebAssembly.",
-        "type": "module",
-        "main": "./index.mjs",
-        "types": "./index.d.ts",
-        "exports": {
-            ".": {"types": "./index.d.ts", "default": "./index.mjs"},
-            "./manifest.json": "./manifest.json",
-            **{f"./{name}": f"./{name}" for name in modules},
-            "./weights.bin": "./weights.bin",
-            "./package.json": "./package.json",
-        },
-        "files": ["demo", "index.d.ts", MANIFEST, *modules, *_scripts(), WEIGHTS],
-        "sideEffects": False,
-    }
-    return json_bytes(package)
 
 
 class Bundle:
@@ -229,7 +213,8 @@ class Bundle:
         self.inputs = read_specs(self.path, self.manifest, "inputs")
         self.outputs = read_specs(self.path, self.manifest, "outputs")
         check_files(self.path, self.manifest)
-        check_weights_header(self.path, self.manifest)
+        if WEIGHTS in self.manifest["files"]:
+            check_weights_header(self.path, self.manifest)
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
-from edgesparse.plan import Arg, Chain, Plan, Step
+from edgesparse.kernels.image import image_planes
+from edgesparse.plan import IMAGE_SYMBOL, Arg, Chain, Plan, Step
 from edgesparse.target import Target
 
 
@@ -30,19 +31,34 @@ def build_object(
     """Return the object file of a plan: `int32_t <name>_main(...)` and its kernels.
 
     A parallel plan's code calls `es_barrier` of edgesparse.h when it is given several threads.
+    WebAssembly's has `es_image_planes`, too, where the model's first input is an image.
 
     Args:
         plan: What to call, in order.
         target: What to generate code for.
         progress: Told the finished fraction.
     """
+    return build_objects(plan, (target,), progress=progress)[0]
+
+
+def build_objects(
+    plan: Plan, targets: Sequence[Target], *, progress: Callable[[float], None] | None = None
+) -> list[bytes]:
+    """Return one object file of a plan for each of several targets, as `build_object` does."""
     functions = {}
     for done, (symbol, kernel) in enumerate(plan.kernels.items()):
         functions[symbol] = kernel.emit(symbol)
         if progress:
             progress(0.3 * done / len(plan.kernels))
     functions[f"{plan.name}_main"] = _emit_main(plan)
-    return object_bytes(build_module(functions, target))
+    if targets[0].is_wasm and (image := image_planes(plan.inputs)):
+        functions[IMAGE_SYMBOL] = image.emit(IMAGE_SYMBOL)
+    objects = []
+    for done, target in enumerate(targets):
+        objects.append(object_bytes(build_module(functions, target)))
+        if progress:
+            progress(0.3 + 0.7 * (done + 1) / len(targets))
+    return objects
 
 
 def build_module(functions: dict[str, Any], target: Target) -> Any:

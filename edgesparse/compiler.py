@@ -50,6 +50,7 @@ def compile(
     tuned: bool = True,
     reorder: bool = True,
     select: bool = True,
+    embed: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile an ONNX model into a bundle.
@@ -65,23 +66,30 @@ def compile(
         select: Choose every operator's format from the cost model; otherwise sparse operators are
             computed one row at a time, and dense ones dense. `reorder` and `select` are there for
             comparisons.
+        embed: Put the weights into the WebAssembly modules, not into a file of their own.
         progress: Told the stage and the finished fraction.
 
     Raises:
-        UsageError: Unknown target, bad shapes, or a name that is no C identifier.
+        UsageError: Unknown target, bad shapes, a name that is no C identifier, or a target whose
+            weights cannot be embedded.
         ModelError: The model cannot be compiled.
         OutputError: The bundle cannot be written.
     """
     say = progress or _say_nothing
     path = Path(model)
     resolved = resolve_target(target)
+    if embed and not resolved.is_wasm:
+        raise UsageError(
+            f"target {target}: its weights are always a file of their own",
+            hint="leave out `--embed`, or compile with `--target wasm`",
+        )
     check_output(Path(output))
     symbol = c_identifier(path.stem) if name is None else _checked_identifier(name)
 
     say("reading the model", 0.0)
     prepared = prepare(path, resolved, shapes, say, reorder=reorder)
     optimised = _decide(prepared, resolved, tuned, select)
-    return build(optimised, resolved, Path(output), symbol, _sha256(path), say)
+    return build(optimised, resolved, Path(output), symbol, _sha256(path), say, embed)
 
 
 def inspect(
@@ -151,6 +159,7 @@ def build(
     name: str,
     model_sha256: str,
     progress: Progress | None = None,
+    embed: bool = False,
 ) -> Bundle:
     """Generate code for a finished model and write its bundle.
 
@@ -161,14 +170,18 @@ def build(
         name: Prefix of every C symbol.
         model_sha256: Hexadecimal SHA-256 of the model file, for the manifest.
         progress: Told the stage and the finished fraction.
+        embed: Put the weights into the WebAssembly modules.
     """
-    from edgesparse.codegen import build_object
+    from edgesparse.codegen import build_objects
 
     say = progress or _say_nothing
     say("planning", 0.25)
     plan = lower(model, target, name)
     say("generating code", 0.35)
-    code = build_object(plan, target, progress=lambda f: say("generating code", 0.35 + 0.4 * f))
+    targets = [target, *filter(None, (target.relaxed,))]
+    code, *relaxed = build_objects(
+        plan, targets, progress=lambda f: say("generating code", 0.35 + 0.4 * f)
+    )
     say("linking", 0.75)
     bundle = write_bundle(
         plan,
@@ -177,6 +190,8 @@ def build(
         output,
         model_sha256=model_sha256,
         progress=lambda stage: say(stage, 0.8),
+        relaxed=next(iter(relaxed), None),
+        embed=embed,
     )
     say("done", 1.0)
     return bundle

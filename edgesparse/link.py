@@ -6,6 +6,7 @@ native: model.o      the compiled model, without debug sections
         runner       the bench runner with its pool of threads, a static executable
 wasm:   model.wasm   everything, no imports, exports its memory
         model.threads.wasm   the same for threads: imports a shared memory, and how to wait
+        model.relaxed.wasm, model.relaxed.threads.wasm   the same with relaxed SIMD
 
 Every tool runs in one temporary directory on relative names, so that no path gets into a file and
 equal input gives equal bytes.
@@ -26,11 +27,12 @@ from pathlib import Path
 
 from edgesparse import glue, runtime
 from edgesparse.errors import DeviceError
-from edgesparse.plan import Plan
+from edgesparse.plan import IMAGE_SYMBOL, Plan
 from edgesparse.target import Target
 
 Progress = Callable[[str], None]
 
+MODULE, RELAXED_MODULE = "model", "model.relaxed"
 PAGE_BYTES = 16384
 WASM_STACK_BYTES = 256 << 10
 PUBLIC_SYMBOLS = (
@@ -70,6 +72,7 @@ def link(
     payload_sha256: str,
     output: Path,
     progress: Progress | None = None,
+    relaxed: bytes | None = None,
 ) -> None:
     """Write the target's artefacts into the directory `output`.
 
@@ -80,6 +83,7 @@ def link(
         payload_sha256: Hexadecimal SHA-256 of `plan.weights`.
         output: An existing directory.
         progress: Told in a sentence when something slow begins.
+        relaxed: For WebAssembly, maybe a second object file, with relaxed SIMD.
 
     Raises:
         DeviceError: ziglang is not installed.
@@ -90,7 +94,10 @@ def link(
     with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
         work = Path(name)
         _write_sources(work, plan, object_bytes, payload_sha256)
-        artefacts = _link_wasm(work, target) if target.is_wasm else _link_native(work, target)
+        if target.is_wasm:
+            artefacts = _link_wasm(work, target, relaxed)
+        else:
+            artefacts = _link_native(work, target)
         for artefact in artefacts:
             shutil.copy(work / artefact, output / artefact)
     _mark_linked(target)
@@ -181,24 +188,34 @@ def _shared_flags() -> list[str]:
     ]
 
 
-def _link_wasm(work: Path, target: Target) -> tuple[str, ...]:
+def wasm_modules(stem: str) -> tuple[str, str]:
+    """Return the names of a build's module for one thread, and of the one for several."""
+    return f"{stem}.wasm", f"{stem}.threads.wasm"
+
+
+def _link_wasm(work: Path, target: Target, relaxed: bytes | None) -> tuple[str, ...]:
     flags = (*_FREESTANDING, *_WASM_FEATURES)
     threaded = _compile(target, "team", *flags, "-matomics", output="team-threads.o")
     _run_all(work, [*(_compile(target, stem, *flags) for stem in _RUNTIME), threaded])
-    objects = ["compiled.o", *(f"{stem}.o" for stem in _RUNTIME)]
+    objects = [f"{stem}.o" for stem in _RUNTIME]
     shared = ["team-threads.o" if name == "team.o" else name for name in objects]
-    _run_all(
-        work,
-        [
-            ["wasm-ld", *_wasm_flags(), *objects, "-o", "model.wasm"],
-            ["wasm-ld", *_wasm_flags(), *_SHARED_MEMORY, *shared, "-o", "model.threads.wasm"],
-        ],
-    )
-    return ("model.wasm", "model.threads.wasm")
+    compiled = {MODULE: "compiled.o"}
+    if relaxed is not None:
+        (work / "relaxed.o").write_bytes(relaxed)
+        compiled[RELAXED_MODULE] = "relaxed.o"
+    commands = []
+    for stem, model in compiled.items():
+        alone, together = wasm_modules(stem)
+        commands.append(["wasm-ld", *_wasm_flags(), model, *objects, "-o", alone])
+        threads = [*_wasm_flags(), *_SHARED_MEMORY]
+        commands.append(["wasm-ld", *threads, model, *shared, "-o", together])
+    _run_all(work, commands)
+    return tuple(name for stem in compiled for name in wasm_modules(stem))
 
 
 def _wasm_flags() -> list[str]:
     exports = [f"--export={symbol}" for symbol in (*PUBLIC_SYMBOLS, "__heap_base")]
+    exports.append(f"--export-if-defined={IMAGE_SYMBOL}")
     layout = ["--stack-first", "-z", f"stack-size={WASM_STACK_BYTES}"]
     # A warning is a function whose two declarations differ; the linker makes calls to it trap.
     return ["--no-entry", "--fatal-warnings", "--gc-sections", "--strip-debug", *layout, *exports]

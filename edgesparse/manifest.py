@@ -54,51 +54,50 @@ def pack_weights(payload: bytes) -> bytes:
     return header + payload
 
 
-def build_manifest(
-    plan: Plan,
-    steps: Sequence[tuple[int, int]],
-    target: Target,
-    model_sha256: str,
-    directory: Path,
-) -> bytes:
-    """Return manifest.json for the artefacts that are already in `directory`.
+def describe(
+    plan: Plan, steps: Sequence[tuple[int, int]], target: Target, model_sha256: str
+) -> dict[str, Any]:
+    """Return what a manifest says of the model, without the files.
 
     Args:
         plan: What was compiled.
         steps: First and last (exclusive) step of every layer.
         target: What it was compiled for.
         model_sha256: Hexadecimal SHA-256 of the model file.
-        directory: Where the artefacts are.
     """
-    return json_bytes(
-        {
-            "schema": SCHEMA,
-            "edgesparse": importlib.metadata.version("edgesparse"),
-            "name": plan.name,
-            "model_sha256": model_sha256,
-            "target": {
-                "name": target.name,
-                "triple": target.triple,
-                "cpu": target.cpu,
-                "features": list(target.features),
-                "lanes": target.lanes,
-                "required": list(target.required),
-                "roofline": _describe_roofline(target),
-            },
-            "inputs": [dataclasses.asdict(spec) for spec in plan.inputs],
-            "outputs": [dataclasses.asdict(spec) for spec in plan.outputs],
-            "arena_bytes": plan.arena_bytes,
-            "arena_bound_bytes": plan.arena_bound_bytes,
-            "weights_bytes": _WEIGHTS_HEADER.size + len(plan.weights),
-            "weights_sha256": hashlib.sha256(plan.weights).hexdigest(),
-            "files": _describe_files(directory),
-            "layers": [
-                dataclasses.asdict(layer)
-                | {"steps": list(span), "bytes": _touched_bytes(plan.steps[slice(*span)])}
-                for layer, span in zip(plan.layers, steps, strict=True)
-            ],
-        }
-    )
+    description = {
+        "schema": SCHEMA,
+        "edgesparse": importlib.metadata.version("edgesparse"),
+        "name": plan.name,
+        "model_sha256": model_sha256,
+        "target": {
+            "name": target.name,
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "features": list(target.features),
+            "lanes": target.lanes,
+            "required": list(target.required),
+            "roofline": _describe_roofline(target),
+        },
+        "inputs": [dataclasses.asdict(spec) for spec in plan.inputs],
+        "outputs": [dataclasses.asdict(spec) for spec in plan.outputs],
+        "arena_bytes": plan.arena_bytes,
+        "arena_bound_bytes": plan.arena_bound_bytes,
+        "weights_bytes": _WEIGHTS_HEADER.size + len(plan.weights),
+        "weights_sha256": hashlib.sha256(plan.weights).hexdigest(),
+        "layers": [
+            dataclasses.asdict(layer)
+            | {"steps": list(span), "bytes": _touched_bytes(plan.steps[slice(*span)])}
+            for layer, span in zip(plan.layers, steps, strict=True)
+        ],
+    }
+    plain: dict[str, Any] = json.loads(json_bytes(description))
+    return plain
+
+
+def build_manifest(description: Mapping[str, Any], directory: Path) -> bytes:
+    """Return manifest.json: a description, and the files that are already in `directory`."""
+    return json_bytes({**description, "files": _describe_files(directory)})
 
 
 def _describe_roofline(target: Target) -> dict[str, Any]:
@@ -225,7 +224,7 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
         expected = entry.get("bytes") if isinstance(entry, dict) else None
         if not stat.S_ISREG(status.st_mode) or status.st_size != expected:
             problems.append(f"{name} has {status.st_size} bytes, expected {expected}")
-    if WEIGHTS not in manifest["files"]:
+    if WEIGHTS not in manifest["files"] and not manifest.get("embedded"):
         problems.append(f"{MANIFEST} does not list {WEIGHTS}")
     if problems:
         raise BundleError(f"reading bundle {path}: {'; '.join(problems)}", hint=RECOMPILE)

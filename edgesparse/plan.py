@@ -16,6 +16,9 @@ ALIGNMENT_BYTES = 64
 # A team's largest size; edgesparse.h spells it too.
 MAX_THREADS = 64
 
+# The C symbol of a WebAssembly bundle's image helper.
+IMAGE_SYMBOL = "es_image_planes"
+
 Space = Literal["arena", "weights", "input", "output"]
 
 

@@ -45,6 +45,9 @@ class CpuModel:
     in_order: bool = False
 
 
+_RELAXED = "+relaxed-simd"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
     """What code is generated for.
@@ -73,6 +76,16 @@ class Target:
         return self.triple.startswith("wasm32")
 
     @property
+    def relaxed(self) -> Target | None:
+        """The same with relaxed SIMD, for a bundle's second build; None where it is no second one.
+
+        What was decided stands, so both builds share their weights.
+        """
+        if not self.is_wasm or _RELAXED in self.features:
+            return None
+        return dataclasses.replace(self, features=(*self.features, _RELAXED))
+
+    @property
     def multiplies_by_lane(self) -> bool:
         """Whether a multiply-add takes its scalar straight from a lane of a vector register."""
         return self.architecture == "aarch64"
@@ -96,7 +109,7 @@ ARM64 = Target("arm64", "aarch64-linux-gnu", "cortex-a53", (), 4, CORTEX_A76)
 ARM64_A55 = Target("arm64-a55", "aarch64-linux-gnu", "cortex-a53", (), 4, CORTEX_A55)
 WASM = Target("wasm", "wasm32-unknown-unknown", "", ("+simd128",), 4, V8_X86_PLAIN)
 WASM_RELAXED = Target(
-    "wasm-relaxed", "wasm32-unknown-unknown", "", ("+simd128", "+relaxed-simd"), 4, V8_X86
+    "wasm-relaxed", "wasm32-unknown-unknown", "", ("+simd128", _RELAXED), 4, V8_X86
 )
 
 DESCRIPTIONS = {

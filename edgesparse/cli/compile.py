@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 @no_reorder_option
 @no_select_option
 @no_tuned_option
+@click.option(
+    "--embed", is_flag=True, help="WebAssembly: put the weights into the modules, not beside them."
+)
 @click.option("--explain", is_flag=True, help="Print the per-layer table as `inspect` does.")
 @json_option
 def command(
@@ -47,6 +50,7 @@ def command(
     no_reorder: bool,
     no_select: bool,
     no_tuned: bool,
+    embed: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +72,7 @@ def command(
             tuned=not no_tuned,
             reorder=not no_reorder,
             select=not no_select,
+            embed=embed,
             progress=report_progress,
         )
     if as_json:

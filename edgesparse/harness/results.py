@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-_SCRIPTS = ("index.mjs", "bundle.mjs", "shared.mjs", "threads.mjs")
+_SCRIPTS = ("index.mjs", "bundle.mjs", "files.mjs", "shared.mjs", "threads.mjs")
 _SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", *_SCRIPTS)
 
 

@@ -1,9 +1,11 @@
-/** Reads a bundle, and refuses what is not one or cannot run here. */
+/** Finds a bundle's files, chooses the build that this engine can run, and reads it. */
+import { files } from "./files.mjs";
+import { usableThreads } from "./threads.mjs";
+import { ModelError, STACK_BYTES, isNode, note } from "./shared.mjs";
 
 const SCHEMA = 1;
-const MAGIC = "ESPARSE1";
-export const WEIGHTS_HEADER_BYTES = 64;
-export const THREADS_WASM = "model.threads.wasm";
+const WEIGHTS = "weights.bin";
+const PAGE_BYTES = 65536;
 
 export const ARRAY_TYPES = {
   float32: Float32Array,
@@ -21,152 +23,281 @@ export const ARRAY_TYPES = {
 };
 
 /**
- * Small modules that use a feature.
+ * The code of a function that uses a feature.
  * Source: GoogleChromeLabs/wasm-feature-detect, detectors `simd` and `relaxed-simd`.
  */
 const FEATURE_PROBES = {
-  "+simd128": [
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
-    253, 98, 11,
-  ],
-  "+relaxed-simd": [
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15,
-    65, 2, 253, 15, 253, 128, 2, 11,
-  ],
+  "+simd128": [10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11],
+  "+relaxed-simd": [10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11],
 };
 
 const FEATURE_HELP = {
-  "+simd128": "this engine has no WebAssembly SIMD: use a browser of 2023 or later, or node >= 18",
+  "+simd128": "SIMD: use a browser of 2023 or later, or node >= 18",
   "+relaxed-simd":
-    "this engine has no WebAssembly relaxed SIMD: compile the model with `--target wasm`, or on node 20 " +
-    "pass `--experimental-wasm-relaxed-simd`",
+    "relaxed SIMD: compile the model with `--target wasm`, or run node 20 with `--experimental-wasm-relaxed-simd`",
 };
 
-/** Every failure; `code` is bundle, weights, simd, input, memory, threads, closed or model. */
-export class ModelError extends Error {
-  constructor(code, message) {
-    super(message);
-    this.name = "ModelError";
-    this.code = code;
-  }
+function isMissing(feature) {
+  const probe = FEATURE_PROBES[feature];
+  const head = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0];
+  return probe && !WebAssembly.validate(Uint8Array.of(...head, ...probe));
 }
 
 /**
- * Returns `{wasm, weights, manifest}` of a bundle: of its folder, or what is in an object.
- *
- * @param isShared Whether `wasm` is to be the module for threads.
+ * Returns `{manifest, module, simd, threads, notes, fill}` of a bundle: of its folder, or what is in an object.
+ * `fill(view, verify)` writes the weights there and has them verified.
  */
-export async function readBundle(source, isShared) {
-  if (source !== null && typeof source === "object" && !(source instanceof URL)) {
-    const wasmKey = isShared ? "threadsWasm" : "wasm";
-    const missing = [wasmKey, "weights", "manifest"].filter((key) => source[key] === undefined);
-    if (missing.length > 0) {
-      throw new ModelError("bundle", `expected {wasm, weights, manifest}, ${missing.join(", ")} missing`);
-    }
-    return { wasm: source[wasmKey], weights: source.weights, manifest: source.manifest };
+export async function openBundle(source, options) {
+  const isFolder = source === undefined || typeof source === "string" || source instanceof URL;
+  const opened = await (isFolder ? openFolder(source, options) : openContents(source ?? {}, options));
+  const { module, manifest } = opened;
+  const own = readSection(module, "edgesparse");
+  if (!own) {
+    throw new ModelError("bundle", "loading the module: it is not a model that edgesparse compiled");
   }
-  const [manifest, wasm, weights] = await Promise.all((await bundleUrls(source, isShared)).map(readUrl));
-  return { wasm, weights, manifest: parseManifest(manifest) };
+  const about = parse(own, "the module's description");
+  opened.manifest = checkManifest(manifest ?? about);
+  if (opened.manifest.weights_sha256 !== about.weights_sha256) {
+    throw new ModelError("bundle", "the manifest belongs to another model than the module");
+  }
+  opened.fill ??= fillFrom(readSection(module, WEIGHTS), "weights missing");
+  // What an instance's data take; a shared memory must be made before there is one.
+  const dataEnd = STACK_BYTES + about.module_bytes + PAGE_BYTES;
+  return Object.assign(opened, { simd: about.simd, dataEnd });
 }
 
-/** URLs of manifest, module and weights. The literal ones are what bundlers look for. */
-async function bundleUrls(source, isShared) {
-  if (source === undefined) {
-    return [
-      new URL("./manifest.json", import.meta.url),
-      isShared ? new URL("./model.threads.wasm", import.meta.url) : new URL("./model.wasm", import.meta.url),
-      new URL("./weights.bin", import.meta.url),
-    ];
+async function openContents({ wasm, threadsWasm, weights, manifest }, { threads, onProgress }) {
+  chooseBuild([{ features: manifest?.target?.features ?? ["+simd128"] }]);
+  const notes = [];
+  const count = usableThreads(threads, threadsWasm, "threadsWasm was not given", notes);
+  const module = await compileModule("wasm", count > 1 ? threadsWasm : wasm);
+  if (manifest) {
+    checkManifest(manifest);
   }
-  const folder = await folderUrl(source);
-  if (!folder.pathname.endsWith("/")) {
-    folder.pathname += "/";
+  const fill = weights && fillFrom(weights, "", onProgress);
+  return { manifest, module, threads: count, notes, fill };
+}
+
+async function openFolder(source, { threads, simd, onProgress, signal }) {
+  const folder = source === undefined ? null : await folderUrl(source);
+  const request = (name) => requestUrl(folder ? new URL(name, folder) : files[name], signal);
+  const manifest = checkManifest(parse(await (await request("manifest.json")).arrayBuffer(), "manifest.json"));
+  const notes = [];
+  const build = chooseBuild(manifest.builds, simd, notes);
+  const count = usableThreads(threads, build.threads, "the bundle has no module for threads", notes);
+  const name = count > 1 ? build.threads : build.module;
+  // The weights are asked for at once, and read when there is a memory to read them into.
+  const isApart = WEIGHTS in manifest.files;
+  const key = isApart && keyOf(folder ? new URL(WEIGHTS, folder) : files[WEIGHTS], manifest);
+  const first = isApart && findWeights(key, () => request(WEIGHTS));
+  if (first) {
+    first.catch(() => {}); // what is wrong is told when it is waited for
   }
-  const wasm = isShared ? THREADS_WASM : "model.wasm";
-  return ["manifest.json", wasm, "weights.bin"].map((name) => new URL(name, folder));
+  const wasmBytes = manifest.files[name].bytes;
+  const total = wasmBytes + (isApart ? manifest.weights_bytes : 0);
+  const tell = (at) => onProgress?.({ loaded: wasmBytes + at, total });
+  const module = await compileModule(name, await request(name), signal);
+  tell(0);
+  const fill = first ? fillInTurn(first, key, () => request(WEIGHTS), tell, signal) : undefined;
+  return { manifest, module, threads: count, notes, fill };
+}
+
+/** The first build whose features are all there. */
+function chooseBuild(builds = [], simd, notes) {
+  const wanted = simd ? builds.filter((build) => build.simd === simd) : builds;
+  if (wanted.length === 0) {
+    const names = builds.map((build) => build.simd).join(" or ");
+    throw new ModelError("input", `simd: expected ${names}, found ${simd}`);
+  }
+  const found = wanted.find(({ features }) => !features.some(isMissing));
+  if (!found) {
+    const help = FEATURE_HELP[wanted.at(-1).features.find(isMissing)];
+    throw new ModelError("simd", `this engine has no WebAssembly ${help}`);
+  }
+  if (found !== wanted[0]) {
+    note(notes, `${found.simd} instead of ${wanted[0].simd}, which this engine lacks`);
+  }
+  return found;
 }
 
 async function folderUrl(source) {
+  let url;
   if (isNode() && typeof source === "string" && !/^[a-z][a-z0-9+.-]+:/i.test(source)) {
     const { pathToFileURL } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:url");
-    return pathToFileURL(source);
+    url = pathToFileURL(source);
+  } else {
+    url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   }
-  return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+  url.pathname += url.pathname.endsWith("/") ? "" : "/";
+  return url;
 }
 
-export function isNode() {
-  return Boolean(globalThis.process?.versions?.node);
-}
-
-async function readUrl(url) {
+/** Returns a response that is fine, of a file, too. */
+async function requestUrl(url, signal) {
   try {
     if (url.protocol === "file:" && isNode()) {
       const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:fs/promises");
-      return new Uint8Array(await readFile(url));
+      return new Response(await readFile(url, { signal }));
     }
-    const response = await fetch(url);
+    const response = await fetch(url, { signal });
     if (!response.ok) {
       throw new Error(`HTTP status ${response.status}`);
     }
-    return new Uint8Array(await response.arrayBuffer());
+    return response;
   } catch (error) {
-    throw new ModelError("bundle", `reading ${url}: ${error.message}`);
+    throw failure("bundle", `reading ${url}`, error, signal);
   }
 }
 
-function parseManifest(bytes) {
+/** What to throw: the caller's own reason when the caller has aborted. */
+function failure(code, doing, error, signal) {
+  signal?.throwIfAborted();
+  return error instanceof ModelError ? error : new ModelError(code, `${doing}: ${error.message}`);
+}
+
+async function compileModule(name, source, signal) {
+  try {
+    if (source instanceof WebAssembly.Module) {
+      return source;
+    }
+    if (!(source instanceof Response)) {
+      return await WebAssembly.compile(toBytes(source, name));
+    }
+    const streams = source.headers.get("content-type") === "application/wasm";
+    return await (streams
+      ? WebAssembly.compileStreaming(source)
+      : WebAssembly.compile(await source.arrayBuffer()));
+  } catch (error) {
+    throw failure("bundle", `loading ${name}`, error, signal);
+  }
+}
+
+function readSection(module, name) {
+  return WebAssembly.Module.customSections(module, name)[0];
+}
+
+function parse(bytes, what) {
   try {
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
-    throw new ModelError("bundle", `manifest.json is not JSON: ${error.message}`);
+    throw new ModelError("bundle", `${what} is not JSON: ${error.message}`);
   }
 }
 
-export function checkManifest(manifest) {
-  if (manifest === null || typeof manifest !== "object" || !("edgesparse" in manifest)) {
-    throw new ModelError("bundle", "the manifest is not edgesparse's");
+function checkManifest(manifest) {
+  const { edgesparse, schema, target, inputs, outputs } = manifest ?? {};
+  const refuse = (isWrong, why) => {
+    if (isWrong) {
+      throw new ModelError("bundle", `the manifest ${why}`);
+    }
+  };
+  refuse(!edgesparse, "is not edgesparse's");
+  refuse(schema !== SCHEMA, `has schema ${schema}, expected ${SCHEMA}`);
+  refuse(!target?.triple?.startsWith("wasm32"), `is of a bundle for ${target?.triple}, not for WebAssembly`);
+  for (const { name, dtype } of [...inputs, ...outputs]) {
+    refuse(!ARRAY_TYPES[dtype], `has a tensor ${name} of unknown dtype ${dtype}`);
   }
-  if (manifest.schema !== SCHEMA) {
-    throw new ModelError("bundle", `expected manifest schema ${SCHEMA}, found ${manifest.schema}`);
+  return manifest;
+}
+
+/* ---- weights ---- */
+
+function wrongLength(expected, found) {
+  return new ModelError("weights", `opening the weights: expected ${expected} bytes, found ${found}`);
+}
+
+function fillFrom(source, missing, onProgress) {
+  const bytes = source && toBytes(source, "weights");
+  return async (view, verify) => {
+    if (!bytes) {
+      throw new ModelError("bundle", `expected {wasm, weights}, ${missing}`);
+    }
+    if (bytes.length !== view.length) {
+      throw wrongLength(view.length, bytes.length);
+    }
+    view.set(bytes);
+    verify();
+    onProgress?.({ loaded: bytes.length, total: bytes.length });
+  };
+}
+
+/** Where weights are kept: a URL that no other model's have. */
+function keyOf({ href }, { weights_sha256: hash }) {
+  return /^http/.test(href) ? `${href}?${hash}` : null;
+}
+
+async function openCache(key) {
+  try {
+    return key && (await globalThis.caches?.open("edgesparse"));
+  } catch {
+    return null; // a page that may keep nothing
   }
-  if (!manifest.target?.triple?.startsWith("wasm32")) {
-    throw new ModelError("bundle", `the bundle is compiled for ${manifest.target?.triple}, not for WebAssembly`);
-  }
-  for (const spec of [...manifest.inputs, ...manifest.outputs]) {
-    if (!(spec.dtype in ARRAY_TYPES)) {
-      throw new ModelError("bundle", `tensor ${spec.name} has unknown dtype ${spec.dtype}`);
+}
+
+async function findWeights(key, request) {
+  const cache = await openCache(key);
+  const kept = await cache?.match(key);
+  return { cache, kept, response: kept ?? (await request()) };
+}
+
+function fillInTurn(first, key, request, tell, signal) {
+  return async (view, verify) => {
+    let { cache, kept, response } = await first;
+    for (;;) {
+      try {
+        await pour(response, view, tell, signal);
+        verify();
+        break;
+      } catch (error) {
+        if (!kept || signal?.aborted) {
+          throw error;
+        }
+        // What was kept is damaged.
+        kept = null;
+        await cache.delete(key);
+        response = await request();
+      }
+    }
+    if (cache && !kept) {
+      keep(cache, key, view.slice()).catch(() => {}); // no room: next time they are loaded again
+    }
+  };
+}
+
+/** Keeps verified weights, and those of older versions of the model no longer. */
+async function keep(cache, key, bytes) {
+  const [url] = key.split("?");
+  for (const old of await cache.keys()) {
+    if (old.url.startsWith(`${url}?`)) {
+      await cache.delete(old);
     }
   }
+  await cache.put(key, new Response(bytes));
 }
 
-export function requireFeatures(features) {
-  for (const feature of features) {
-    const probe = FEATURE_PROBES[feature];
-    if (probe !== undefined && !WebAssembly.validate(new Uint8Array(probe))) {
-      throw new ModelError("simd", FEATURE_HELP[feature]);
+/** Writes a response's body into a view of the same length. */
+async function pour({ body }, view, tell, signal) {
+  const reader = body.getReader();
+  let at = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      const end = at + (value?.length ?? 0);
+      if (end > view.length || (done && end < view.length)) {
+        throw wrongLength(view.length, done ? end : `${end} or more`);
+      }
+      if (done) {
+        return;
+      }
+      view.set(value, at);
+      at = end;
+      tell(at);
+      signal?.throwIfAborted();
     }
+  } catch (error) {
+    reader.cancel().catch(() => {});
+    throw failure("bundle", "reading the weights", error, signal);
   }
-}
-
-export function checkWeights(bytes, manifest) {
-  if (bytes.byteLength !== manifest.weights_bytes) {
-    const found = `expected ${manifest.weights_bytes} bytes, found ${bytes.byteLength}`;
-    throw new ModelError("weights", `opening the weights: ${found}`);
-  }
-  if (bytes.byteLength < WEIGHTS_HEADER_BYTES) {
-    throw new ModelError("weights", "opening the weights: they are shorter than their header");
-  }
-  const header = new DataView(bytes.buffer, bytes.byteOffset, WEIGHTS_HEADER_BYTES);
-  if (String.fromCharCode(...bytes.subarray(0, MAGIC.length)) !== MAGIC || header.getUint32(8, true) !== 1) {
-    throw new ModelError("weights", "opening the weights: they are not an edgesparse weights file");
-  }
-  if (hex(bytes.subarray(24, 56)) !== manifest.weights_sha256) {
-    throw new ModelError("weights", "opening the weights: they belong to another model");
-  }
-}
-
-export function hex(bytes) {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export function toBytes(source, what) {
@@ -176,13 +307,5 @@ export function toBytes(source, what) {
   if (source instanceof ArrayBuffer) {
     return new Uint8Array(source);
   }
-  throw new ModelError("bundle", `${what}: expected an ArrayBuffer or a view of one`);
-}
-
-export function elementCount(spec) {
-  return spec.shape.reduce((product, extent) => product * extent, 1);
-}
-
-export function byteCount(spec) {
-  return elementCount(spec) * ARRAY_TYPES[spec.dtype].BYTES_PER_ELEMENT;
+  throw new ModelError("input", `${what}: expected an ArrayBuffer or a view of one, found ${source}`);
 }

@@ -55,6 +55,16 @@ export interface Layer {
   readonly steps: readonly [number, number];
 }
 
+/** Two modules with the same instructions, for one thread and for several. */
+export interface Build {
+  readonly simd: Simd;
+  readonly features: readonly string[];
+  readonly module: string;
+  readonly threads: string;
+}
+
+export type Simd = "simd128" | "relaxed-simd";
+
 /** The contents of manifest.json, schema 1. */
 export interface Manifest {
   readonly schema: 1;
@@ -75,18 +85,24 @@ export interface Manifest {
   readonly arena_bound_bytes: number;
   readonly weights_bytes: number;
   readonly weights_sha256: string;
+  /** What a session chooses from, best first. */
+  readonly builds: readonly Build[];
+  /** The weights are in the modules. */
+  readonly embedded?: boolean;
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
   readonly layers: readonly Layer[];
 }
 
 /** The contents of a bundle, for programs that load them by themselves. */
 export interface BundleContents {
-  /** model.wasm, for one thread. */
+  /** One of the modules for one thread, e.g. model.wasm. */
   readonly wasm?: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
-  /** model.threads.wasm, for several. */
+  /** One of the modules for several, e.g. model.threads.wasm. */
   readonly threadsWasm?: ArrayBuffer | ArrayBufferView | WebAssembly.Module;
-  readonly weights: ArrayBuffer | ArrayBufferView;
-  readonly manifest: Manifest;
+  /** weights.bin, unless it is embedded. */
+  readonly weights?: ArrayBuffer | ArrayBufferView;
+  /** By default what the module says of itself, which is all but the files. */
+  readonly manifest?: Manifest;
 }
 
 export interface LoadOptions {
@@ -96,6 +112,32 @@ export interface LoadOptions {
    * Without it there is one warning on the console, and one thread.
    */
   readonly threads?: number;
+  /** Which build, by default the best one that this engine can run; all give the same up to rounding. */
+  readonly simd?: Simd;
+  /** Told how many bytes of the module and the weights are here. */
+  readonly onProgress?: (progress: { readonly loaded: number; readonly total: number }) => void;
+  /** Aborts loading: `load` then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** A typed array, or an object around one, e.g. onnxruntime-web's Tensor, whose shape is then checked. */
+export type TensorInput =
+  | TensorData
+  | { readonly data: TensorData; readonly dims: readonly number[] }
+  | { readonly data: TensorData; readonly shape: readonly number[] };
+
+/** RGBA, four bytes a pixel, row by row: ImageData is one. */
+export interface Image {
+  readonly data: Uint8ClampedArray | Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface PlanesOptions {
+  /** Subtracted from value / 255: one number, or one for each channel; 0 by default. */
+  readonly mean?: number | readonly number[];
+  /** What that is divided by; 1 by default. */
+  readonly std?: number | readonly number[];
 }
 
 /** What every failure of this module is. */
@@ -124,18 +166,28 @@ export class Session {
   /** How many threads share the work. */
   readonly threads: number;
   /** What runs: the instructions, and `threads` where there are several. */
-  readonly backend: "simd128" | "relaxed-simd" | "simd128, threads" | "relaxed-simd, threads";
+  readonly backend: Simd | `${Simd}, threads`;
+  /** Why nothing better runs: a sentence for each thing that was wanted and is missing. */
+  readonly notes: readonly string[];
 
   /** Returns a zeroed typed array of the right type and length for every input. */
   createInputs(): Record<string, TensorData>;
-  /** Runs the model once; rejects with a `ModelError` on wrong names, lengths or types, and after `close`. */
-  run(inputs: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>>;
+  /**
+   * Runs the model once; rejects with a `ModelError` on wrong names, lengths or types, and after `close`.
+   * Runs are served in the order of their calls, each whole before the next: none sees another's inputs.
+   */
+  run(inputs: Readonly<Record<string, TensorInput>>): Promise<Record<string, TensorData>>;
   /** Copies every input into the model's memory, where it stays for any number of `runSteps`. */
-  setInputs(inputs: Readonly<Record<string, TensorData>>): void;
+  setInputs(inputs: Readonly<Record<string, TensorInput>>): void;
   /** Runs steps first <= step < last, all by default, on the inputs that were set. */
   runSteps(first?: number, last?: number): void;
   /** Returns a copy of every output. */
   getOutputs(): Record<string, TensorData>;
+  /**
+   * Returns an image of just the input's size as the planes of the first input, (value / 255 - mean) / std:
+   * R, G and B, or their luma where the input has one channel.
+   */
+  planes(image: Image, options?: PlanesOptions): Float32Array;
   /** Ends the workers and frees the memory. */
   close(): void;
 }

@@ -6,22 +6,9 @@
  *     const { y } = await session.run({ x: new Float32Array(3 * 224 * 224) });
  */
 
-import {
-  ARRAY_TYPES,
-  ModelError,
-  THREADS_WASM,
-  WEIGHTS_HEADER_BYTES,
-  byteCount,
-  checkManifest,
-  checkWeights,
-  elementCount,
-  hex,
-  readBundle,
-  requireFeatures,
-  toBytes,
-} from "./bundle.mjs";
-import { CONTROL_WORDS, STACK_BYTES, TEAM_BYTES } from "./shared.mjs";
-import { Team, sharedMemory, usableThreads } from "./threads.mjs";
+import { ARRAY_TYPES, openBundle, toBytes } from "./bundle.mjs";
+import { CONTROL_WORDS, ModelError, STACK_BYTES, TEAM_BYTES } from "./shared.mjs";
+import { Team, sharedMemory } from "./threads.mjs";
 
 export { ModelError };
 
@@ -30,11 +17,10 @@ const PAGE_BYTES = 65536;
 
 /** A loaded model, with its weights, its arena and its tensors in its own memory. */
 export class Session {
-  #exports;
+  #exports = null;
   #memory;
-  #team = null;
-  #threads;
-  #manifest;
+  #team;
+  #opened;
   #stepCount;
   #pointers;
   #tensors;
@@ -44,89 +30,94 @@ export class Session {
    * Loads a bundle.
    *
    * @param source URL or path of the bundle's folder (by default the folder of this module), or
-   *     `{wasm, weights, manifest}` with their contents and maybe `threadsWasm`.
+   *     `{wasm, weights}` with their contents, maybe `threadsWasm` and `manifest`.
    * @param options `threads`: how many share the work, 1 by default; one, with a warning, where no
-   *     memory can be shared.
+   *     memory can be shared. `simd`: which build, by default the best one this engine can run.
+   *     `onProgress`: called with `{loaded, total}` in bytes. `signal`: aborts loading.
    */
-  static async load(source, { threads = 1 } = {}) {
-    const count = usableThreads(threads, source);
-    const { wasm, weights, manifest } = await readBundle(source, count > 1);
-    checkManifest(manifest);
-    requireFeatures(manifest.target.features);
-    const bytes = toBytes(weights, "weights");
-    checkWeights(bytes, manifest);
-    const session = new Session(manifest, count);
-    await session.#open(wasm, bytes);
-    return session;
-  }
-
-  /** Use `Session.load`. */
-  constructor(manifest, threads) {
-    this.#manifest = manifest;
-    this.#threads = threads;
-    this.#stepCount = manifest.layers.reduce((last, layer) => Math.max(last, layer.steps[1]), 0);
-  }
-
-  async #open(wasm, weights) {
-    const name = this.#threads > 1 ? THREADS_WASM : "model.wasm";
-    const module = await loading(name, () => compileModule(wasm));
+  static async load(source, { threads = 1, simd, onProgress, signal } = {}) {
+    signal?.throwIfAborted();
+    const session = new Session(await openBundle(source, { threads, simd, onProgress, signal }));
     try {
-      await (this.#threads > 1 ? this.#openShared(module, weights) : this.#openAlone(module, weights));
+      await session.#open();
+      signal?.throwIfAborted();
+      return session;
     } catch (error) {
-      this.close();
+      session.close();
       throw error;
     }
   }
 
-  async #openAlone(module, weights) {
-    this.#exports = await loading("model.wasm", () => instantiate(module));
-    this.#memory = this.#exports.memory;
-    this.#pointers = layOut(this.#exports.__heap_base.value, this.#manifest, weights.byteLength);
-    growTo(this.#memory, this.#pointers.end);
-    this.#fillMemory(weights);
-    await this.#verifyWeights(weights);
+  /** Use `Session.load`. */
+  constructor(opened) {
+    this.#opened = opened;
+    this.#stepCount = Math.max(0, ...this.decisions.map((layer) => layer.steps[1]));
+  }
+
+  async #open() {
+    const { module, fill } = this.#opened;
+    await (this.threads > 1 ? this.#instantiateShared(module) : this.#instantiateAlone(module));
+    const { weightsAt } = this.#pointers;
+    this.#placeTensors();
+    const view = new Uint8Array(this.#memory.buffer, weightsAt, this.manifest.weights_bytes);
+    const { es_verify_weights, es_default_model, es_team_init } = this.#exports;
+    await fill(view, () => {
+      const status = es_verify_weights(es_default_model(), weightsAt, BigInt(view.length));
+      this.#check(status, "weights", "opening the weights");
+    });
+    // Both would stay as long as the session does.
+    this.#opened.fill = this.#opened.module = null;
+    if (this.#team) {
+      const { teamAt, controlAt, stacksAt } = this.#pointers;
+      es_team_init(teamAt, this.threads);
+      const order = { module, memory: this.#memory, team: teamAt, model: this.#arguments };
+      await this.#team.start(order, this.threads, controlAt, stacksAt);
+    }
+  }
+
+  async #instantiateAlone(module) {
+    const { exports } = await WebAssembly.instantiate(module, {});
+    this.#exports = exports;
+    this.#memory = exports.memory;
+    this.#pointers = layOut(exports.__heap_base.value, this);
+    const { end } = this.#pointers;
+    allocating(end, () => {
+      this.#memory.grow(Math.max(0, Math.ceil((end - this.#memory.buffer.byteLength) / PAGE_BYTES)));
+    });
   }
 
   /** The size of a shared memory is fixed before there is an instance to ask where its data end. */
-  async #openShared(module, weights) {
-    const dataEnd = STACK_BYTES + (this.#manifest.files[THREADS_WASM]?.bytes ?? 0) + PAGE_BYTES;
-    const { end } = layOut(dataEnd, this.#manifest, weights.byteLength, this.#threads);
-    this.#memory = allocateShared(end);
+  async #instantiateShared(module) {
+    const { end } = layOut(this.#opened.dataEnd, this);
+    this.#memory = allocating(end, () => sharedMemory(Math.ceil(end / PAGE_BYTES)));
     this.#team = new Team(this.#memory);
-    this.#exports = await loading(THREADS_WASM, () => this.#team.instantiate(module, this.#memory));
-    const base = this.#exports.__heap_base.value;
-    this.#pointers = layOut(base, this.#manifest, weights.byteLength, this.#threads);
-    this.#fillMemory(weights);
-    await this.#verifyWeights(weights);
-    const { teamAt, controlAt, stacksAt } = this.#pointers;
-    this.#exports.es_team_init(teamAt, this.#threads);
-    const order = { module, memory: this.#memory, team: teamAt, model: this.#arguments };
-    await this.#team.start(order, this.#threads, controlAt, stacksAt);
+    this.#exports = await this.#team.instantiate(module, this.#memory);
+    this.#pointers = layOut(this.#exports.__heap_base.value, this);
   }
 
   /** Name of the model. */
   get name() {
-    return this.#manifest.name;
+    return this.manifest.name;
   }
 
   /** `{name, shape, dtype}` of every input, in order. */
   get inputs() {
-    return this.#manifest.inputs;
+    return this.manifest.inputs;
   }
 
   /** `{name, shape, dtype}` of every output, in order. */
   get outputs() {
-    return this.#manifest.outputs;
+    return this.manifest.outputs;
   }
 
   /** How every layer was compiled and why, in order; `steps` are its first and last (exclusive) step. */
   get decisions() {
-    return this.#manifest.layers;
+    return this.manifest.layers;
   }
 
   /** The parsed manifest.json. */
   get manifest() {
-    return this.#manifest;
+    return this.#opened.manifest;
   }
 
   /** Number of steps of one run. */
@@ -136,13 +127,17 @@ export class Session {
 
   /** How many threads share the work. */
   get threads() {
-    return this.#threads;
+    return this.#opened.threads;
   }
 
   /** What runs: `simd128` or `relaxed-simd`, and `threads` where there are several. */
   get backend() {
-    const simd = this.#manifest.target.features.includes("+relaxed-simd") ? "relaxed-simd" : "simd128";
-    return this.#threads > 1 ? `${simd}, threads` : simd;
+    return this.#opened.simd + (this.threads > 1 ? ", threads" : "");
+  }
+
+  /** Why nothing better runs: a sentence for each thing that was wanted and is missing. */
+  get notes() {
+    return this.#opened.notes;
   }
 
   /** Returns a zeroed typed array of the right type and length for every input: name -> typed array. */
@@ -178,12 +173,10 @@ export class Session {
   runSteps(first = 0, last = this.#stepCount) {
     this.#requireOpen();
     const isWithin = first >= 0 && first <= last && last <= this.#stepCount;
-    const status = this.#team !== null && isWithin
+    const status = this.#team && isWithin
       ? this.#runTogether(first, last)
       : this.#exports.es_run_steps(...this.#arguments, first, last);
-    if (status !== 0) {
-      throw new ModelError("model", `running the model: ${this.#statusText(status)}`);
-    }
+    this.#check(status, "model", "running the model");
   }
 
   /** Returns a copy of every output: name -> typed array. */
@@ -192,14 +185,44 @@ export class Session {
     return Object.fromEntries(this.outputs.map((spec, i) => [spec.name, this.#tensors.outputs[i].slice()]));
   }
 
+  /**
+   * Returns an image as the planes of the model's first input: (value / 255 - mean) / std.
+   *
+   * @param image ImageData, or `{data, width, height}`, RGBA, of just the input's size.
+   * @param options `mean` and `std`: of every channel, or of all; 0 and 1 by default.
+   */
+  planes({ data, width, height }, { mean = 0, std = 1 } = {}) {
+    this.#requireOpen();
+    const [spec] = this.inputs;
+    const [, channels, rows, columns] = spec.shape;
+    if (!this.#exports.es_image_planes) {
+      throw new ModelError("input", `input ${spec.name} is no image: expected float32, 1x3xHxW or 1x1xHxW`);
+    }
+    const bytes = toBytes(data, "image");
+    if (width !== columns || height !== rows || bytes.length !== 4 * rows * columns) {
+      const found = `${width}x${height} with ${bytes.length} bytes`;
+      throw new ModelError("input", `image: expected ${columns}x${rows}, RGBA, found ${found}`);
+    }
+    const [means, stds] = [mean, std].map((values) => [values].flat());
+    const { buffer } = this.#memory;
+    const { scaleAt, rgbaAt, planesAt } = this.#pointers;
+    const scale = new Float32Array(buffer, scaleAt, 2 * channels);
+    for (let c = 0; c < channels; c++) {
+      const [m, s] = [means, stds].map((values) => values[values.length > 1 ? c : 0]);
+      scale.set([1 / (255 * s), -m / s], 2 * c);
+    }
+    if (!scale.every(Number.isFinite)) {
+      throw new ModelError("input", `image: expected ${channels} finite numbers each as mean and std`);
+    }
+    new Uint8Array(buffer, rgbaAt, bytes.length).set(bytes);
+    this.#exports.es_image_planes(rgbaAt, scaleAt, planesAt);
+    return new Float32Array(buffer, planesAt, elementCount(spec)).slice();
+  }
+
   /** Ends the workers and frees the memory; everything that runs afterwards is refused. */
   close() {
     this.#team?.close();
-    this.#team = null;
-    this.#memory = null;
-    this.#exports = null;
-    this.#tensors = null;
-    this.#arguments = null;
+    this.#team = this.#memory = this.#exports = this.#tensors = this.#arguments = null;
   }
 
   /** Runs this thread's share and returns when all are done. A session that lost a worker is closed. */
@@ -214,118 +237,90 @@ export class Session {
   }
 
   #requireOpen() {
-    if (this.#exports === null) {
+    if (!this.#exports) {
       throw new ModelError("closed", "the session is closed");
     }
   }
 
-  #fillMemory(weights) {
-    const memory = this.#memory;
+  #placeTensors() {
+    const { buffer } = this.#memory;
     const { weightsAt, arenaAt, inputsAt, outputsAt, inputTableAt, outputTableAt } = this.#pointers;
-    new Uint8Array(memory.buffer, weightsAt, weights.byteLength).set(weights);
-    new Uint32Array(memory.buffer, inputTableAt, inputsAt.length).set(inputsAt);
-    new Uint32Array(memory.buffer, outputTableAt, outputsAt.length).set(outputsAt);
+    new Uint32Array(buffer, inputTableAt, inputsAt.length).set(inputsAt);
+    new Uint32Array(buffer, outputTableAt, outputsAt.length).set(outputsAt);
     const views = (specs, at) =>
-      specs.map((spec, i) => new ARRAY_TYPES[spec.dtype](memory.buffer, at[i], elementCount(spec)));
+      specs.map((spec, i) => new ARRAY_TYPES[spec.dtype](buffer, at[i], elementCount(spec)));
     this.#tensors = { inputs: views(this.inputs, inputsAt), outputs: views(this.outputs, outputsAt) };
     const model = this.#exports.es_default_model();
     this.#arguments = [model, weightsAt, arenaAt, inputTableAt, outputTableAt];
   }
 
-  async #verifyWeights(weights) {
-    const { es_default_model, es_check_weights, es_verify_weights } = this.#exports;
-    const digest = await sha256(weights.subarray(WEIGHTS_HEADER_BYTES));
-    const check = digest === null ? es_verify_weights : es_check_weights;
-    const status = check(es_default_model(), this.#pointers.weightsAt, BigInt(weights.byteLength));
+  /** Throws what a status that is not 0 means. */
+  #check(status, code, doing) {
     if (status !== 0) {
-      throw new ModelError("weights", `opening the weights: ${this.#statusText(status)}`);
+      const bytes = new Uint8Array(this.#memory.buffer, this.#exports.es_status_text(status));
+      const text = new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
+      throw new ModelError(code, `${doing}: ${text}`);
     }
-    if (digest !== null && digest !== this.#manifest.weights_sha256) {
-      throw new ModelError("weights", "opening the weights: they are corrupt (SHA-256 differs)");
-    }
-  }
-
-  #statusText(status) {
-    const bytes = new Uint8Array(this.#memory.buffer, this.#exports.es_status_text(status));
-    return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
   }
 }
 
 /** Gives everything an aligned address from `base` on. */
-function layOut(base, manifest, weightsBytes, threads = 1) {
+function layOut(base, { manifest, threads }) {
   let top = base;
   const reserve = (bytes) => {
     const at = Math.ceil(top / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     top = at + bytes;
     return at;
   };
+  const { inputs, outputs } = manifest;
   const pointers = {
-    inputTableAt: reserve(4 * manifest.inputs.length),
-    outputTableAt: reserve(4 * manifest.outputs.length),
-    inputsAt: manifest.inputs.map((spec) => reserve(byteCount(spec))),
-    outputsAt: manifest.outputs.map((spec) => reserve(byteCount(spec))),
-    weightsAt: reserve(weightsBytes),
-    arenaAt: reserve(manifest.arena_bytes),
+    inputTableAt: reserve(4 * inputs.length),
+    outputTableAt: reserve(4 * outputs.length),
+    inputsAt: inputs.map((spec) => reserve(byteCount(spec))),
+    outputsAt: outputs.map((spec) => reserve(byteCount(spec))),
+    weightsAt: reserve(manifest.weights_bytes),
+    teamAt: reserve(TEAM_BYTES),
+    controlAt: reserve(4 * CONTROL_WORDS),
+    stacksAt: reserve(STACK_BYTES * (threads - 1)),
+    arenaAt: reserve(0),
   };
-  if (threads > 1) {
-    pointers.teamAt = reserve(TEAM_BYTES);
-    pointers.controlAt = reserve(4 * CONTROL_WORDS);
-    pointers.stacksAt = reserve(STACK_BYTES * (threads - 1));
-  }
-  return { ...pointers, end: top };
+  // The arena is free between runs: an image is made into planes there.
+  const [, , rows = 0, columns = 0] = inputs[0]?.shape ?? [];
+  pointers.scaleAt = reserve(ALIGNMENT_BYTES);
+  pointers.rgbaAt = reserve(4 * rows * columns);
+  pointers.planesAt = reserve(inputs.length && byteCount(inputs[0]));
+  return { ...pointers, end: Math.max(top, pointers.arenaAt + manifest.arena_bytes) + ALIGNMENT_BYTES };
 }
 
-function growTo(memory, bytes) {
+function allocating(bytes, allocate) {
   try {
-    memory.grow(Math.max(0, Math.ceil((bytes - memory.buffer.byteLength) / PAGE_BYTES)));
+    return allocate();
   } catch (error) {
     throw new ModelError("memory", `the model needs ${bytes} bytes of memory: ${error.message}`);
   }
 }
 
-function allocateShared(bytes) {
-  try {
-    return sharedMemory(Math.ceil(bytes / PAGE_BYTES));
-  } catch (error) {
-    throw new ModelError("memory", `the model needs ${bytes} bytes of shared memory: ${error.message}`);
-  }
-}
-
-async function compileModule(wasm) {
-  return wasm instanceof WebAssembly.Module ? wasm : WebAssembly.compile(toBytes(wasm, "wasm"));
-}
-
-async function instantiate(module) {
-  return (await WebAssembly.instantiate(module, {})).exports;
-}
-
-/** Returns the exports or the module that `load` gives, or says why a file is no model of ours. */
-async function loading(name, load) {
-  try {
-    const loaded = await load();
-    if (!(loaded instanceof WebAssembly.Module) && typeof loaded.es_run_steps !== "function") {
-      throw new Error("it is not a model that edgesparse compiled");
-    }
-    return loaded;
-  } catch (error) {
-    throw new ModelError("bundle", `loading ${name}: ${error.message}`);
-  }
-}
-
-function checkInput(spec, array) {
+/** The array of a tensor: itself, or `data` of an object whose `dims` or `shape` must then fit. */
+function checkInput(spec, value) {
   const ArrayType = ARRAY_TYPES[spec.dtype];
+  const shape = spec.shape.join("x");
   const expected = `input ${spec.name}: expected a ${ArrayType.name} of ${elementCount(spec)} elements`;
+  const array = ArrayBuffer.isView(value?.data) ? value.data : value;
+  const given = array === value ? shape : [value.dims ?? value.shape].flat().join("x");
   if (!(array instanceof ArrayType)) {
     throw new ModelError("input", `${expected}, found ${array?.constructor?.name ?? String(array)}`);
   }
-  if (array.length !== elementCount(spec)) {
-    throw new ModelError("input", `${expected} (shape ${spec.shape.join("x")}), found ${array.length}`);
+  if (array.length !== elementCount(spec) || given !== shape) {
+    const found = given === shape ? array.length : `shape ${given}`;
+    throw new ModelError("input", `${expected} (shape ${shape}), found ${found}`);
   }
   return array;
 }
 
-/** Hexadecimal SHA-256, or null where the page is not a secure context and has no `crypto.subtle`. */
-async function sha256(bytes) {
-  const subtle = globalThis.crypto?.subtle;
-  return subtle ? hex(new Uint8Array(await subtle.digest("SHA-256", bytes))) : null;
+function elementCount(spec) {
+  return spec.shape.reduce((product, extent) => product * extent, 1);
+}
+
+function byteCount(spec) {
+  return elementCount(spec) * ARRAY_TYPES[spec.dtype].BYTES_PER_ELEMENT;
 }

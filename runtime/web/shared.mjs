@@ -1,6 +1,6 @@
 /**
- * What the threads of a session agree on: the words of a control block in their memory, and how each
- * makes an instance of the module.
+ * What all modules share, workers too: errors, the words of a control block in the memory of a session
+ * with threads, and how each thread makes an instance of the module.
  */
 
 /** Runs posted since the start: who waits for one watches this. */
@@ -12,9 +12,32 @@ export const LAST = 2;
 export const BROKEN = 3;
 export const CONTROL_WORDS = 16;
 
-export const MAX_THREADS = 64;
 export const TEAM_BYTES = 192;
 export const STACK_BYTES = 256 << 10;
+
+/** Every failure; `code` is bundle, weights, simd, input, memory, threads, closed or model. */
+export class ModelError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.name = "ModelError";
+    this.code = code;
+  }
+}
+
+export function isNode() {
+  return Boolean(globalThis.process?.versions?.node);
+}
+
+const said = new Set();
+
+/** Notes what this engine or page lacks, and says it on the console once. */
+export function note(notes, text) {
+  notes.push(text);
+  if (!said.has(text)) {
+    said.add(text);
+    console.warn(`edgesparse: ${text}`);
+  }
+}
 
 /**
  * Returns the exports of a new instance on a shared memory.

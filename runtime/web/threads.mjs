@@ -1,51 +1,45 @@
 /** Threads of a session: workers on one shared memory, started once, which do their share of every run. */
-import { ModelError, isNode } from "./bundle.mjs";
 import {
   BROKEN,
   CONTROL_WORDS,
   FIRST,
   LAST,
-  MAX_THREADS,
+  ModelError,
   POSTED,
   STACK_BYTES,
   instantiateShared,
+  isNode,
+  note,
 } from "./shared.mjs";
 
+const MAX_THREADS = 64;
 const SLICE_MS = 50;
 /** A run in which nothing happens for so long has lost a worker. */
 const STALL_MS = 20_000;
 
-let hasWarned = false;
-
-/** Returns how many threads to use: what was asked for, or 1 with a warning where there are none. */
-export function usableThreads(threads, source) {
+/** Returns how many threads to use: what was asked for, or 1 with a note where there are none. */
+export function usableThreads(threads, build, whyNoBuild, notes) {
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new ModelError("input", `threads: expected 1 to ${MAX_THREADS}, found ${threads}`);
   }
-  const reason = threads > 1 ? whyOne(source) : null;
-  if (reason === null) {
-    return threads;
+  const reason = threads > 1 ? (whyNoThreads() ?? (build ? null : whyNoBuild)) : null;
+  if (reason) {
+    note(notes, `one thread instead of ${threads}: ${reason}`);
   }
-  if (!hasWarned) {
-    hasWarned = true;
-    console.warn(`edgesparse: one thread instead of ${threads}: ${reason}`);
-  }
-  return 1;
+  return reason ? 1 : threads;
 }
 
-function whyOne(source) {
+function whyNoThreads() {
   if (globalThis.crossOriginIsolated === false) {
-    return "the page is not cross-origin isolated, so it has no shared memory; serve it with the headers " +
-      "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
+    return (
+      "the page is not cross-origin isolated, which takes the headers " +
+      "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp"
+    );
   }
   if (typeof SharedArrayBuffer === "undefined") {
     return "this engine has no SharedArrayBuffer";
   }
-  if (typeof Worker === "undefined" && !isNode()) {
-    return "this engine has no workers here";
-  }
-  const isContents = source !== null && typeof source === "object" && !(source instanceof URL);
-  return isContents && source.threadsWasm === undefined ? "threadsWasm was not given" : null;
+  return typeof Worker === "undefined" && !isNode() ? "this engine has no workers here" : null;
 }
 
 /** A memory of exactly so many pages that threads can share. */

@@ -31,6 +31,7 @@ WEB = {
     "model.wasm",
     "weights.bin",
     "bundle.mjs",
+    "files.mjs",
     "index.mjs",
     "index.d.ts",
     "package.json",

@@ -140,7 +140,7 @@ def test_a_closed_session_refuses(wasm_bundle: Bundle) -> None:
         ("model.wasm", lambda d: d[:8], "bundle", "not a model that edgesparse compiled"),
         ("manifest.json", lambda d: d[:-9], "bundle", "not JSON"),
         ("manifest.json", lambda d: b"{}", "bundle", "not edgesparse's"),
-        ("manifest.json", lambda d: b'{"edgesparse": "9", "schema": 2}', "bundle", "found 2"),
+        ("manifest.json", lambda d: b'{"edgesparse": "9", "schema": 2}', "bundle", "has schema 2"),
     ],
 )
 def test_damaged_bundles_are_refused(
@@ -154,7 +154,9 @@ def test_damaged_bundles_are_refused(
 
 def test_missing_pieces_are_refused(wasm_bundle: Bundle, host_bundle: Bundle) -> None:
     action = "async () => Session.load({ ...(await contents()), wasm: undefined })"
-    assert "wasm missing" in refused(wasm_bundle.path, action)[1]
+    assert "wasm: expected an ArrayBuffer" in refused(wasm_bundle.path, action)[1]
+    action = "async () => Session.load({ ...(await contents()), weights: undefined })"
+    assert "weights missing" in refused(wasm_bundle.path, action)[1]
     native = json.dumps(host_bundle.manifest)
     action = f"async () => Session.load({{ ...(await contents()), manifest: {native} }})"
     assert "not for WebAssembly" in refused(wasm_bundle.path, action)[1]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from bundle.test_link import wasm_sections
+
+from edgesparse import npm, runtime
+from edgesparse.bundle import Bundle
+from edgesparse.target import ARM64, WASM, WASM_RELAXED
+
+SCRIPTS = {name: text for name, text in runtime.sources("web").items() if name.endswith(".mjs")}
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 300, 16384, 1 << 20])
+def test_a_custom_section_is_read_back(size: int) -> None:
+    module = b"\0asm\1\0\0\0" + npm.custom_section("naïve", bytes(size))
+    assert wasm_sections(module) == {0: b"\6na\xc3\xafve" + bytes(size)}
+
+
+def test_a_module_says_what_it_is(wasm_bundle: Bundle) -> None:
+    section = wasm_sections((wasm_bundle.path / "model.wasm").read_bytes())[0]
+    about = json.loads(section.removeprefix(b"\x0aedgesparse"))
+    manifest = {key: value for key, value in wasm_bundle.manifest.items() if key != "files"}
+    assert manifest.items() <= about.items()
+    assert about["simd"] == "simd128"
+
+
+def test_builds_best_first() -> None:
+    builds = npm.builds_of(WASM, True)
+    assert [build["simd"] for build in builds] == ["relaxed-simd", "simd128"]
+    assert [build["module"] for build in builds] == ["model.relaxed.wasm", "model.wasm"]
+    assert builds[0]["features"] == ["+simd128", "+relaxed-simd"]
+    assert [build["module"] for build in npm.builds_of(WASM_RELAXED, False)] == ["model.wasm"]
+    assert ARM64.relaxed is None
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_only_comments_and_indentation_are_left_out(name: str) -> None:
+    """Which takes that no text goes over several lines, where both would be part of it."""
+    text = SCRIPTS[name].decode()
+    assert all(line.count("`") % 2 == 0 for line in text.splitlines())
+    words = re.sub(r"(?m)^\s*(/\*\*.*|\*.*|//.*|/\* -.*)$", "", text).split()
+    assert npm.slimmed(SCRIPTS[name]).decode().split() == words
+
+
+def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
+    package = json.loads((wasm_bundle.path / "package.json").read_text())
+    for entry in package["exports"].values():
+        for path in entry.values() if isinstance(entry, dict) else [entry]:
+            assert (wasm_bundle.path / path).is_file()
+    assert "dependencies" not in package
+    named = re.findall(r'new URL\("\./([^"]+)"', (wasm_bundle.path / "files.mjs").read_text())
+    assert all((wasm_bundle.path / path).is_file() for path in named)
+    assert {"manifest.json", "model.wasm", "weights.bin"} <= set(named)
