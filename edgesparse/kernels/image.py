@@ -34,8 +34,8 @@ class ImagePlanes:
         """Return the PrimFunc (rgba, scale, planes).
 
         rgba: (pixels,) four bytes each, read as int32; scale: (channels, 2) float32; planes:
-        (channels, pixels) float32. A last vector that is not full writes into the next plane, which comes later, or up to
-        three elements behind the last one.
+        (channels, pixels) float32. A last vector that is not full writes into the next plane,
+        which comes later, or up to three elements behind the last one.
         """
         params = {"rgba": "int32", "scale": "float32", "planes": "float32"}
         return tir.function(symbol, params, self._body)
