@@ -49,17 +49,35 @@ class Outcome:
     show_default=True,
     help="Folder of the bundles, results.json and report.html.",
 )
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Instead, write the demo page to OUTPUT/web and serve it here until Ctrl-C.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port of --serve; 0 for any that is free.",
+)
 @json_option
-def command(output: pathlib.Path, as_json: bool) -> None:
+def command(output: pathlib.Path, serve: bool, port: int, as_json: bool) -> None:
     """Try the trained digits model on every target.
 
     It is compiled, checked on real images it was not trained on, and timed beside onnxruntime.
 
     A target whose device is missing here (node, qemu-aarch64) is compiled all the same, and what
     was skipped is said with the reason. Times on qemu are not taken: they would be the emulator's.
+
+    --serve shows it in a browser: draw a digit, and see the sparse model beside the dense one. The
+    folder is static, for any server; this one adds COOP and COEP, so that threads can be tried.
     """
     from edgesparse.cli.output import emit_json, print_table, say
 
+    if serve:
+        _serve(output / "web", port)
+        return
     outcomes = [_demonstrate(target, output) for target in _TARGETS]
     _write_results(outcomes, output)
     for outcome in outcomes:
@@ -73,6 +91,26 @@ def command(output: pathlib.Path, as_json: bool) -> None:
     for outcome in outcomes:
         if outcome.check:
             outcome.check.raise_problems()
+
+
+def _serve(site: pathlib.Path, port: int) -> None:
+    """Write the page and serve it until the user has seen enough."""
+    import contextlib
+    import threading
+
+    from edgesparse.cli.output import progress
+    from edgesparse.cli.site import write_site
+    from edgesparse.harness.page_server import POLICY, serving
+
+    with progress(f"the demo page in {site}") as report_progress:
+        write_site(site, report_progress)
+    policy = f"{POLICY}; img-src 'self' data: blob:"
+    with (
+        serving({"/": site}, policy=policy, port=port) as url,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        click.echo(f"{url}/index.html serves {site}; Ctrl-C ends it")
+        threading.Event().wait()
 
 
 def _demonstrate(target: str, output: pathlib.Path) -> Outcome:

@@ -6,6 +6,7 @@ to 4, and ends when the pipe is closed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -57,7 +58,11 @@ _FLAGS = (
 
 
 class Chromium:
-    """A browser process with a profile of its own and one page."""
+    """A browser process with a profile of its own and one page.
+
+    Attributes:
+        said: What the page wrote to its console, threw, or was refused, in order.
+    """
 
     def __init__(self, executable: str, profile: pathlib.Path) -> None:
         """Start it; `profile` is a directory for its files.
@@ -68,6 +73,7 @@ class Chromium:
         self._executable, self._number, self._session = executable, 0, ""
         self._waiting: dict[int, dict[str, Any]] = {}
         self._rest = b""
+        self.said: list[str] = []
         profile.mkdir(parents=True, exist_ok=True)
         self._log = (profile / "stderr").open("w+b")
         self._process = self._start(profile)
@@ -108,7 +114,7 @@ class Chromium:
         target = self._send("Target.createTarget", blank, START_TIMEOUT_SECONDS)["targetId"]
         attached = self._send("Target.attachToTarget", {"targetId": target, "flatten": True})
         self._session = attached["sessionId"]
-        for domain in ("Inspector", "Page", "Runtime"):
+        for domain in ("Inspector", "Log", "Page", "Runtime"):
             self._send(f"{domain}.enable")
         answer = self._send("Page.navigate", {"url": url}, timeout_seconds=START_TIMEOUT_SECONDS)
         if text := answer.get("errorText"):
@@ -127,6 +133,37 @@ class Chromium:
             thrown = details.get("exception", {}).get("description") or details.get("text")
             raise DeviceError(f"the page failed: {str(thrown)[:400]}")
         return answer["result"].get("value")
+
+    def emulate(self, width: int, height: int, *, is_dark: bool = False) -> None:
+        """Give the page a size in CSS pixels, and light or dark colours."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._send("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        self._send("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def screenshot(self) -> bytes:
+        """Return all of the page as a PNG."""
+        size = self._send("Page.getLayoutMetrics")["cssContentSize"]
+        parameters = {"captureBeyondViewport": True, "clip": {**size, "scale": 1}}
+        return base64.b64decode(self._send("Page.captureScreenshot", parameters)["data"])
+
+    def accessible_nodes(self) -> list[tuple[str, str]]:
+        """Return role and name of everything that assistive technology sees."""
+        nodes = self._send("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (str(node["role"]["value"]), str(node.get("name", {}).get("value", "")))
+            for node in nodes
+            if not node["ignored"]
+        ]
+
+    def press(self, key: str) -> None:
+        """Press and release a key such as `Tab`, `ArrowLeft` or a single character."""
+        code = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
+        code |= {"ArrowDown": 40, " ": 32, "Delete": 46}
+        event = {"key": key, "windowsVirtualKeyCode": code.get(key, 0)}
+        event |= {"text": key} if len(key) == 1 else {}
+        self._send("Input.dispatchKeyEvent", {"type": "keyDown", **event})
+        self._send("Input.dispatchKeyEvent", {"type": "keyUp", **event})
 
     def version(self) -> str:
         """Return the browser's name and version."""
@@ -185,10 +222,17 @@ class Chromium:
         if method == "Inspector.targetCrashed":
             raise DeviceError("the page crashed: Chromium's renderer ended, maybe out of memory")
         if method == "Runtime.exceptionThrown":
-            _tell(parameters["exceptionDetails"].get("exception", {}))
+            self._tell(parameters["exceptionDetails"].get("exception", {}))
         if method == "Runtime.consoleAPICalled":
-            _tell(*parameters["args"])
+            self._tell(*parameters["args"])
+        if method == "Log.entryAdded":
+            self._tell({"value": parameters["entry"]["text"]})
         return method
+
+    def _tell(self, *values: Mapping[str, Any]) -> None:
+        words = [str(value.get("value", value.get("description", ""))) for value in values]
+        self.said.append(" ".join(words))
+        print("page:", *words, file=sys.stderr, flush=True)
 
     def _read_message(self, timeout_seconds: float | None) -> bytes:
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
@@ -246,8 +290,3 @@ def _above_four(end: int) -> int:
     moved = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(end)
     return moved
-
-
-def _tell(*values: Mapping[str, Any]) -> None:
-    words = [str(value.get("value", value.get("description", ""))) for value in values]
-    print("page:", *words, file=sys.stderr, flush=True)

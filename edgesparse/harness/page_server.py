@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from edgesparse.errors import DeviceError
+
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -37,6 +39,7 @@ def serving(
     writable: str = "",
     policy: str = POLICY,
     head: str = "",
+    port: int = 0,
 ) -> Iterator[str]:
     """Serve folders under their prefixes, and an empty page at `/`; yield the server's URL.
 
@@ -45,6 +48,10 @@ def serving(
         writable: The one of the paths under which files may be put, none by default.
         policy: The Content-Security-Policy.
         head: What stands in the page's head.
+        port: One that is free by default.
+
+    Raises:
+        DeviceError: The port is taken.
     """
 
     class Handler(_Handler):
@@ -52,7 +59,13 @@ def serving(
 
     Handler.folders, Handler.writable, Handler.policy = dict(folders), writable, policy
     Handler.page = PAGE + head.encode()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    try:
+        opened = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise DeviceError(
+            f"serving on port {port}: {error.strerror}", hint="choose another one with `--port`"
+        ) from error
+    with opened as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()

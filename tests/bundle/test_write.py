@@ -44,8 +44,12 @@ WEB = {
     "demo/index.html",
     "demo/demo.css",
     "demo/demo.mjs",
+    "demo/compare.mjs",
     "demo/digits.mjs",
+    "demo/models.mjs",
+    "demo/pictures.mjs",
     "demo/timing.mjs",
+    "demo/view.mjs",
 }
 
 

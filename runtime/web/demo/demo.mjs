@@ -1,58 +1,59 @@
-/** The page: loads the bundle that lies one folder up, runs it, and shows what it is made of. */
-import { Session } from "../index.mjs";
+/** The page: loads the models that models.mjs names, runs them, and shows what they are made of. */
+import { drawCurve, race } from "./compare.mjs";
 import { DigitPad, isDigitModel } from "./digits.mjs";
-import { measure, median, profile } from "./timing.mjs";
+import { Session, curve, models } from "./models.mjs";
+import { IMAGENET, acceptPictures, fillCanvas, inkOf, takesPictures } from "./pictures.mjs";
+import { median, profile, sample, warmUp } from "./timing.mjs";
+import {
+  button,
+  byId,
+  element,
+  formatBytes,
+  formatMs,
+  formatPercent,
+  formatSpec,
+  meter,
+  zerosOf,
+} from "./view.mjs";
 
-const SAMPLE_COUNT = 40;
+const TURNS = 40;
+const CURVE_SAMPLES = 9;
+const SHOWN_CLASSES = 10;
 
-const byId = (id) => document.getElementById(id);
-
-function element(tag, text = "", className = "") {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  node.className = className;
-  return node;
+/** `?threads=2&simd=simd128` asks for another build. */
+function loadOptions() {
+  const query = new URLSearchParams(location.search);
+  return { threads: Number(query.get("threads") ?? 1), simd: query.get("simd") ?? undefined };
 }
 
-/** A bar that is `part` (0 to 1) full. */
-function bar(part) {
-  const fill = document.createElement("i");
-  fill.style.setProperty("--part", `${Math.min(100, 100 * part)}%`);
-  return fill;
-}
-
-function meter(part) {
-  const track = element("div", "", "meter");
-  track.append(bar(part));
-  return track;
-}
-
-function formatMs(ms) {
-  return ms >= 1 ? `${ms.toPrecision(3)} ms` : `${(1000 * ms).toPrecision(3)} µs`;
-}
-
-function formatBytes(bytes) {
-  const units = ["B", "KiB", "MiB", "GiB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
-  return `${(bytes / 1024 ** power).toFixed(power && 1)} ${units[power]}`;
-}
-
-function formatSpec({ name, shape, dtype }) {
-  return `${name} ${shape.join("×") || "scalar"} ${dtype}`;
-}
+/* ---- the model ---- */
 
 function showModel({ name, inputs, outputs, manifest }) {
   document.title = `${name} · edgesparse`;
   byId("name").textContent = name;
+  const code = Object.entries(manifest.files).find(([file]) => file === manifest.builds[0].module);
   const facts = [
     ...inputs.map((spec) => `in: ${formatSpec(spec)}`),
     ...outputs.map((spec) => `out: ${formatSpec(spec)}`),
-    manifest.target.name,
     `weights ${formatBytes(manifest.weights_bytes)}`,
-    `code ${formatBytes(manifest.files["model.wasm"].bytes)}`,
+    `code ${formatBytes(code[1].bytes)}`,
     `arena ${formatBytes(manifest.arena_bytes)}`,
   ];
   byId("facts").replaceChildren(...facts.map((fact) => element("li", fact)));
+}
+
+function showBackend({ backend, threads, notes, manifest }) {
+  byId("backend").textContent = backend;
+  const built = manifest.builds.map(({ simd }) => simd).join(" and ");
+  const isolated = globalThis.crossOriginIsolated;
+  const reasons = [
+    `This bundle holds ${built}, each for one thread and for several; the best that this engine can run was taken.`,
+    ...notes.map((text) => `${text[0].toUpperCase()}${text.slice(1)}.`),
+    isolated
+      ? `This page is isolated, so threads can share memory: add ?threads=2 to use two (now ${threads}).`
+      : "This page is not isolated (COOP and COEP), so it has one thread and a coarser clock.",
+  ];
+  byId("why").replaceChildren(...reasons.map((reason) => element("li", reason)));
 }
 
 /* ---- layers ---- */
@@ -68,7 +69,7 @@ function zerosCell({ decision }) {
   const cell = element("td");
   if (typeof decision.zeros === "number") {
     const pair = element("div", "", "zeros");
-    pair.append(element("span", `${Math.round(100 * decision.zeros)} %`), meter(decision.zeros));
+    pair.append(element("span", formatPercent(decision.zeros)), meter(decision.zeros));
     cell.append(pair);
   }
   return cell;
@@ -102,31 +103,37 @@ function showTimes(cells, times) {
   });
 }
 
-/* ---- latency ---- */
+/* ---- time ---- */
 
-function showSamples(samples, batch) {
-  const middle = median(samples);
-  byId("median").textContent = formatMs(middle);
-  byId("fastest").textContent = formatMs(Math.min(...samples));
-  byId("runs").textContent = String(samples.length);
-  byId("method").textContent = `One thread, in this tab; each bar is the mean of ${batch} back-to-back runs.`;
-  const top = Math.min(Math.max(...samples), 2 * middle);
-  byId("bars").replaceChildren(...samples.map((sample) => bar(sample / top)));
+async function measureAll(contestants, timeCells) {
+  byId("measure").disabled = true;
+  byId("status").textContent = "Measuring …";
+  await race(contestants, TURNS);
+  showTimes(timeCells, await profile(contestants[0].session));
+  await measureCurve();
+  byId("status").textContent = "";
+  byId("measure").disabled = false;
 }
 
-async function measureAll(session, timeCells) {
-  const button = byId("measure");
-  button.disabled = true;
-  const samples = [];
-  for await (const { ms, batch } of measure(session, SAMPLE_COUNT)) {
-    samples.push(ms);
-    showSamples(samples, batch);
+/** One network at a time, so that a page has few of them open. */
+async function measureCurve() {
+  const points = [];
+  for (const { folder } of curve) {
+    byId("curve-box").hidden = false;
+    const session = await Session.load(folder, loadOptions());
+    fillWithNoise(session);
+    const batch = await warmUp(session);
+    const samples = [];
+    for (let i = 0; i < CURVE_SAMPLES; i++) {
+      samples.push(await sample(session, batch));
+    }
+    points.push({ zeros: zerosOf(session), ms: median(samples) });
+    session.close();
+    drawCurve(points);
   }
-  showTimes(timeCells, await profile(session));
-  button.disabled = false;
 }
 
-/* ---- digits ---- */
+/* ---- classes ---- */
 
 function softmax(logits) {
   const top = Math.max(...logits);
@@ -141,51 +148,68 @@ function probabilities(scores) {
   return scores.every((score) => score >= 0) && Math.abs(sum - 1) < 1e-3 ? scores : softmax(scores);
 }
 
-function showGuess(parts) {
-  const best = parts === null ? -1 : parts.indexOf(Math.max(...parts));
-  byId("digit").textContent = best < 0 ? "–" : String(best);
-  byId("confidence").textContent = best < 0 ? "nothing drawn yet" : `${Math.round(100 * parts[best])} % sure`;
-  const rows = Array.from({ length: 10 }, (_, digit) => {
-    const part = parts === null ? 0 : parts[digit];
+/** Shows the best class, and the parts of all where they are few, of the best where they are many. */
+function showGuess(parts, count) {
+  const ranked = parts === null ? [] : [...parts.keys()].sort((a, b) => parts[b] - parts[a]);
+  const shown = count <= SHOWN_CLASSES ? [...Array(count).keys()] : ranked.slice(0, 5);
+  byId("digit").textContent = ranked.length ? String(ranked[0]) : "–";
+  byId("confidence").textContent = ranked.length ? `${formatPercent(parts[ranked[0]])} sure` : "nothing yet";
+  const rows = shown.map((index) => {
+    const part = parts?.[index] ?? 0;
     const row = document.createElement("li");
-    row.append(element("span", String(digit)), meter(part), element("span", `${(100 * part).toFixed(1)} %`));
+    row.append(element("span", String(index)), meter(part), element("span", `${(100 * part).toFixed(1)} %`));
     return row;
   });
   byId("classes").replaceChildren(...rows);
 }
 
-function openDigits(session) {
+function classify(session, array) {
   const [input] = session.inputs;
   const [output] = session.outputs;
+  const others = session.createInputs();
+  const start = performance.now();
+  session.setInputs({ ...others, [input.name]: array });
+  session.runSteps();
+  const scores = Array.from(session.getOutputs()[output.name], Number);
+  byId("taken").textContent = `one run, ${formatMs(performance.now() - start)}`;
+  showGuess(probabilities(scores), scores.length);
+}
+
+/** A pad to draw on; a picture becomes ink on it. */
+function openDigits(session) {
   let isScheduled = false;
-  const classify = () => {
+  const show = () => {
     isScheduled = false;
     const image = pad.image();
-    if (image === null) {
-      showGuess(null);
-      return;
-    }
-    session.setInputs({ [input.name]: image });
-    session.runSteps();
-    showGuess(probabilities(Array.from(session.getOutputs()[output.name])));
+    return image === null ? showGuess(null, 10) : classify(session, image);
   };
   const pad = new DigitPad(byId("pad"), () => {
     if (!isScheduled) {
       isScheduled = true;
-      requestAnimationFrame(classify);
+      requestAnimationFrame(show);
     }
   });
   byId("clear").addEventListener("click", () => pad.clear());
-  byId("samples").replaceChildren(...Array.from({ length: 10 }, (_, digit) => sampleButton(pad, digit)));
+  const samples = Array.from({ length: 10 }, (_, digit) => button(String(digit), () => pad.drawSample(digit)));
+  byId("samples").replaceChildren(...samples);
+  byId("drawing").hidden = byId("pad-help").hidden = false;
+  acceptPictures(byId("file"), byId("drop"), (bitmap) => pad.setInk(inkOf(fillCanvas(byId("pad"), bitmap))), showFailure);
   byId("digits").hidden = false;
   pad.drawSample(3);
 }
 
-function sampleButton(pad, digit) {
-  const button = element("button", String(digit));
-  button.type = "button";
-  button.addEventListener("click", () => pad.drawSample(digit));
-  return button;
+/** A picture, at just the size of the model's input, through its own kernel. */
+function openPictures(session) {
+  const [, channels, height, width] = session.inputs[0].shape;
+  const pad = byId("pad");
+  Object.assign(pad, { width, height, tabIndex: -1 });
+  pad.setAttribute("aria-label", "The picture as the model sees it");
+  byId("digits-title").textContent = "Choose a picture";
+  const show = (bitmap) =>
+    classify(session, session.planes(fillCanvas(pad, bitmap), channels === 3 ? IMAGENET : {}));
+  acceptPictures(byId("file"), byId("drop"), show, showFailure);
+  showGuess(null, session.outputs[0].shape.at(-1));
+  byId("digits").hidden = false;
 }
 
 /* ---- start ---- */
@@ -200,28 +224,47 @@ function fillWithNoise(session) {
   session.setInputs(inputs);
 }
 
-function showFailure(error) {
-  byId("name").textContent = "The model did not load";
-  const help =
-    location.protocol === "file:"
-      ? " Browsers do not load modules from files: serve the bundle, e.g. `python -m http.server`, and open /demo/."
-      : "";
-  byId("failure").textContent = `${error.message}${help}`;
+function showFailure(text) {
+  byId("failure").textContent = text;
   byId("failure").hidden = false;
 }
 
+async function loadAll() {
+  const contestants = [];
+  for (const { label, folder } of models) {
+    const start = performance.now();
+    const onProgress = ({ loaded, total }) => {
+      byId("status").textContent = `Loading ${label}: ${formatBytes(loaded)} of ${formatBytes(total)}`;
+    };
+    const session = await Session.load(folder, { ...loadOptions(), onProgress });
+    contestants.push({ label, session, ms: performance.now() - start });
+    fillWithNoise(session);
+  }
+  byId("status").textContent = "";
+  return contestants;
+}
+
 try {
-  const start = performance.now();
-  const session = await Session.load(new URL("..", import.meta.url));
-  byId("loading").textContent = formatMs(performance.now() - start);
+  const contestants = await loadAll();
+  const [{ session, ms }] = contestants;
+  byId("loading").textContent = formatMs(ms);
   showModel(session);
-  fillWithNoise(session);
+  showBackend(session);
   const timeCells = showLayers(session.decisions);
   if (isDigitModel(session)) {
     openDigits(session);
+  } else if (takesPictures(session)) {
+    openPictures(session);
   }
-  byId("measure").addEventListener("click", () => measureAll(session, timeCells));
-  await measureAll(session, timeCells);
+  byId("measure").addEventListener("click", () => measureAll(contestants, timeCells));
+  await measureAll(contestants, timeCells);
+  document.body.dataset.state = "measured";
 } catch (error) {
-  showFailure(error);
+  byId("name").textContent = "The model did not load";
+  const help =
+    location.protocol === "file:"
+      ? " Browsers do not load modules from files: serve the folder, e.g. `python3 -m http.server`."
+      : "";
+  showFailure(`${error.message}${help}`);
+  document.body.dataset.state = "failed";
 }

@@ -71,6 +71,17 @@ export class DigitPad {
     this.#onChange();
   }
 
+  /** Takes ink from elsewhere: pixels whose alpha is the ink. */
+  setInk(pixels) {
+    this.clear();
+    this.#context.putImageData(pixels, 0, 0);
+    this.#context.globalCompositeOperation = "source-in";
+    this.#context.fillStyle = getComputedStyle(this.#canvas).color;
+    this.#context.fillRect(0, 0, this.#canvas.width, this.#canvas.height);
+    this.#context.globalCompositeOperation = "source-over";
+    this.#onChange();
+  }
+
   /** Returns (32 x 32) values in [0, 1], or null when nothing is drawn. */
   image() {
     const box = this.#inkBox();

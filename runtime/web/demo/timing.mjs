@@ -14,21 +14,18 @@ export function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Yields milliseconds per run, one sample at a time; each is the mean of `batch` runs. */
-export async function* measure(session, count) {
-  const batch = Math.max(1, Math.round(SAMPLE_MS / (await warmUp(session))));
-  for (let i = 0; i < count; i++) {
-    await breathe();
-    const start = performance.now();
-    for (let j = 0; j < batch; j++) {
-      session.runSteps();
-    }
-    yield { ms: (performance.now() - start) / batch, batch };
+/** Returns milliseconds per run, the mean of `batch` runs. */
+export async function sample(session, batch) {
+  await breathe();
+  const start = performance.now();
+  for (let i = 0; i < batch; i++) {
+    session.runSteps();
   }
+  return (performance.now() - start) / batch;
 }
 
-/** Runs until the engine has optimised the code; returns a first estimate of milliseconds per run. */
-async function warmUp(session) {
+/** Runs until the engine has optimised the code; returns how many runs make a sample. */
+export async function warmUp(session) {
   const start = performance.now();
   let runs = 0;
   let slice = start;
@@ -42,7 +39,8 @@ async function warmUp(session) {
   }
   const timed = performance.now();
   session.runSteps();
-  return Math.max((timed - start) / runs / 2, performance.now() - timed, 0.001);
+  const ms = Math.max((timed - start) / runs / 2, performance.now() - timed, 0.001);
+  return Math.max(1, Math.round(SAMPLE_MS / ms));
 }
 
 /**
