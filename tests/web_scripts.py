@@ -7,7 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bundle.fixtures import require_tool
+from bundle.fixtures import MODEL_SHA256, require_tool
+from bundle.parallel import parallel_inputs, parallel_plan
+
+from edgesparse import codegen
+from edgesparse.bundle import Bundle, write_bundle
+from edgesparse.target import WASM
+
+GIVEN = f"const given = {{ x: Float32Array.from({parallel_inputs()['x'].tolist()}) }};"
 
 PRELUDE = """
 import { readFile } from "node:fs/promises";
@@ -42,3 +49,11 @@ def refused(folder: Path, action: str, *flags: str) -> tuple[str, str]:
     is_ours, code, message = evaluate(folder, f"print(await failure({action}));", *flags)
     assert is_ours, message
     return code, message
+
+
+def write_parallel(output: Path, *, embed: bool = False) -> Bundle:
+    """Write a bundle with all builds of a model that threads share."""
+    plan = parallel_plan()
+    assert WASM.relaxed
+    code, relaxed = codegen.build_objects(plan, (WASM, WASM.relaxed))
+    return write_bundle(plan, WASM, code, output, MODEL_SHA256, relaxed=relaxed, embed=embed)
