@@ -164,7 +164,7 @@ def test_everything_has_a_name_and_a_place_in_the_order_of_tab(page: Chromium) -
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none" or reached[-1] in ("file", "BODY")
-    assert {"pad", "file", "clear", "measure"} <= set(reached)
+    assert {"pad", "file", "clear", "measure"} <= set(reached), reached
 
 
 def test_a_picture_is_dropped(page: Chromium) -> None:
