@@ -158,6 +158,8 @@ def test_everything_has_a_name_and_a_place_in_the_order_of_tab(page: Chromium) -
     assert [node for node in named if node[0] in controls and not node[1]] == []
     assert ("button", "Measure again") in named
     assert any(role == "heading" and name == "Draw a digit" for role, name in named)
+    page.evaluate("document.getElementById('name').tabIndex = -1")
+    page.evaluate("document.getElementById('name').focus()")
     reached = []
     for _ in range(14):
         page.press("Tab")
