@@ -7,8 +7,8 @@
 
 Latency is measured by models.py, all engines in turns, one thread each, on one CPU. A cold start is
 a new browser and an empty page each time, engines in turns: from the first `import` to the end of
-the first run, files served from loopback; and what the page's process then holds for itself more
-than before (USS of its renderer). Sizes are what a page downloads, compressed as servers do (gzip).
+the first run, files served from loopback; and what the pages' processes then hold for themselves
+more than before (USS of all renderers). Sizes are what a page downloads, compressed as servers do.
 """
 
 from __future__ import annotations
@@ -168,14 +168,13 @@ def start_once(order: dict[str, Any]) -> tuple[float, float, float]:
         browser = stack.enter_context(Chromium(order["executable"], scratch / "profile"))
         served = serving({**folders, FILES: scratch}, FILES, order["policy"], order["head"])
         browser.open_page(f"{stack.enter_context(served)}/")
-        process = browser.page_process()
-        before = own_bytes(process)
+        before = sum(map(own_bytes, browser.renderer_seconds()))
         script = _OPEN.format(module=json.dumps(order["module"]), arguments=words)
         load, first = browser.evaluate(script)
-        return load, first, own_bytes(process) - before
+        return load, first, sum(map(own_bytes, browser.renderer_seconds())) - before
 
 
-def own_bytes(process: int | None) -> int:
+def own_bytes(process: int) -> int:
     """Return the memory that only this process has: USS."""
     text = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text()
     return 1024 * sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", text, re.MULTILINE)))

@@ -165,21 +165,26 @@ class Chromium:
         self._send("Input.dispatchKeyEvent", {"type": "keyDown", **event})
         self._send("Input.dispatchKeyEvent", {"type": "keyUp", **event})
 
+    def collect_garbage(self) -> None:
+        """Have the page's engine give back what nothing refers to."""
+        for _ in range(2):
+            self._send("HeapProfiler.collectGarbage")
+
     def version(self) -> str:
         """Return the browser's name and version."""
         return str(self._send("Browser.getVersion", of_page=False)["product"])
 
     def page_process(self) -> int | None:
         """Return the process in which the page computes: the one that a busy page keeps busy."""
-        before = self._renderer_seconds()
+        before = self.renderer_seconds()
         self.evaluate(_BUSY)
         spent = {
             process: seconds - before.get(process, 0.0)
-            for process, seconds in self._renderer_seconds().items()
+            for process, seconds in self.renderer_seconds().items()
         }
         return max(spent, key=lambda process: spent[process], default=None)
 
-    def _renderer_seconds(self) -> dict[int, float]:
+    def renderer_seconds(self) -> dict[int, float]:
         """Return the CPU time of every process that may hold a page; the browser's own do, too."""
         answer = self._send("SystemInfo.getProcessInfo", of_page=False)
         renderers = [p for p in answer["processInfo"] if p["type"] == "renderer"]

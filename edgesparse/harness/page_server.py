@@ -40,6 +40,7 @@ def serving(
     policy: str = POLICY,
     head: str = "",
     port: int = 0,
+    is_isolated: bool = True,
 ) -> Iterator[str]:
     """Serve folders under their prefixes, and an empty page at `/`; yield the server's URL.
 
@@ -49,6 +50,7 @@ def serving(
         policy: The Content-Security-Policy.
         head: What stands in the page's head.
         port: One that is free by default.
+        is_isolated: With COOP and COEP.
 
     Raises:
         DeviceError: The port is taken.
@@ -58,7 +60,7 @@ def serving(
         pass
 
     Handler.folders, Handler.writable, Handler.policy = dict(folders), writable, policy
-    Handler.page = PAGE + head.encode()
+    Handler.page, Handler.is_isolated = PAGE + head.encode(), is_isolated
     try:
         opened = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
@@ -81,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     writable: str
     policy: str
     page: bytes
+    is_isolated: bool
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -90,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path is not None and path.is_file():
             kind = _TYPES.get(path.suffix, "application/octet-stream")
             self._answer(200, path.read_bytes(), kind)
+        elif self.path == "/favicon.ico":
+            self._answer(204)  # every browser asks, no page here has one
         else:
             self._answer(404)
 
@@ -115,7 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, data: bytes = b"", kind: str = "text/plain") -> None:
         self.send_response(status)
         for name, value in {**HEADERS, "Content-Security-Policy": self.policy}.items():
-            self.send_header(name, value)
+            if self.is_isolated or not name.startswith("Cross-Origin"):
+                self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
