@@ -175,8 +175,11 @@ def start_once(order: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def own_bytes(process: int) -> int:
-    """Return the memory that only this process has: USS."""
-    text = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text()
+    """Return the memory that only this process has, USS; 0 where it has just ended."""
+    try:
+        text = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
     return 1024 * sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", text, re.MULTILINE)))
 
 

@@ -1,7 +1,11 @@
-"""A bundle in what Vite and webpack build, on threads, in Chromium. Needs npm and its registry."""
+"""A bundle as an npm package: packed, installed, imported, typed, built by Vite and webpack.
+
+Needs npm and its registry.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -9,17 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
-from bundle.fixtures import MODEL_SHA256, require_tool
-from bundle.parallel import parallel_plan
+from bundle.fixtures import require_tool
+from web_scripts import write_parallel
 
-from edgesparse import codegen
-from edgesparse.bundle import write_bundle
 from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import POLICY, serving
-from edgesparse.target import WASM
 
-pytestmark = [pytest.mark.slow, pytest.mark.isa("browser")]
+pytestmark = pytest.mark.slow
+in_chromium = pytest.mark.isa("browser")
 
 MAIN = """
 import { Session } from "toy";
@@ -27,12 +29,36 @@ const session = await Session.load(undefined, { threads: 2 });
 const { y } = await session.run({ x: new Float32Array(520).fill(1) });
 globalThis.result = [session.backend, y[0]];
 """
+IMPORTED = """
+const warnings = [];
+console.warn = (text) => warnings.push(text);
+const { Session, ModelError } = await import("toy");
+const s = await Session.load(undefined, { threads: 2 });
+const { y } = await s.run({ x: new Float32Array(520).fill(1) });
+s.close();
+console.log(JSON.stringify([s.backend, y[0], ModelError.name, warnings.length]));
+"""
 TYPES = """
-import { Session, type Layer } from "toy";
-const session: Session = await Session.load("x", { threads: 2 });
+import { ModelError, Session, type Layer, type TensorData } from "toy";
+const { signal } = new AbortController();
+const session: Session = await Session.load("x", { threads: 2, simd: "simd128", signal,
+  onProgress: ({ loaded, total }) => console.log(loaded / total) });
 const layers: readonly Layer[] = session.decisions;
+const { y }: Record<string, TensorData> = await session.run({ x: new Float32Array(520) });
+await session.run({ x: { data: new Float32Array(520), dims: [520] } });
+session.run({ x: session.planes(new ImageData(2, 2), { mean: 0.5, std: [1, 1, 1] }) });
+const why: readonly string[] = [session.backend, ...session.notes];
+await Session.load({ wasm: new ArrayBuffer(1), weights: new Uint8Array(1) });
+await Session.load(new URL("https://example.org/model/"));
+if (y instanceof ModelError) throw y;
 // @ts-expect-error
 await Session.load("x", { threads: "two" });
+// @ts-expect-error
+await Session.load("x", { simd: "avx2" });
+// @ts-expect-error
+await session.run({ x: [1, 2] });
+// @ts-expect-error
+new Session();
 """
 BUILDS = {
     "vite": ["vite", "build", "--target", "esnext", "--outDir", "out"],
@@ -44,28 +70,30 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the bundle is an installed package, and so are the tools."""
-    npm = require_tool("npm")
-    folder = tmp_path_factory.mktemp("project")
-    plan = parallel_plan()
-    write_bundle(plan, WASM, codegen.build_object(plan, WASM), folder / "toy", MODEL_SHA256)
-    (folder / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
-    install = [npm, "install", "--no-audit", "--no-fund", "--silent", "--install-links", "./toy"]
+INSTALL = ("install", "--no-audit", "--no-fund", "--silent")
+
+
+def npm(folder: Path, *words: str) -> None:
+    """Run npm, or skip the test where it has no registry."""
     try:
-        done = subprocess.run(
-            [*install, "vite@8", "webpack@5", "webpack-cli@6", "typescript@5"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        command = [require_tool("npm"), *words]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:
         pytest.skip("npm has no registry in reach")
     if done.returncode:
-        pytest.skip(f"npm cannot install: {done.stderr[-300:]}")
+        pytest.skip(f"npm cannot {words[0]}: {done.stderr[-300:]}")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the bundle is an installed package, and so are the tools."""
+    folder = tmp_path_factory.mktemp("project")
+    write_parallel(folder / "toy")
+    npm(folder / "toy", "pack", "--pack-destination", str(folder))
     shutil.rmtree(folder / "toy")
+    (folder / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
+    npm(folder, *INSTALL, "./toy-1.0.0.tgz")
+    npm(folder, *INSTALL, "vite@8", "webpack@5", "webpack-cli@6", "typescript@5")
     (folder / "main.js").write_text(MAIN)
     (folder / "types.ts").write_text(TYPES)
     return folder
@@ -92,6 +120,7 @@ def result_of(folder: Path, profile: Path) -> object:
     return None
 
 
+@in_chromium
 @pytest.mark.parametrize("tool", BUILDS)
 def test_a_build_runs_on_threads(project: Path, tmp_path: Path, tool: str) -> None:
     shutil.rmtree(project / "out", ignore_errors=True)
@@ -99,9 +128,46 @@ def test_a_build_runs_on_threads(project: Path, tmp_path: Path, tool: str) -> No
     build(project, *BUILDS[tool])
     if tool == "webpack":
         shutil.copy(project / "index.html", project / "out")
-    assert result_of(project / "out", tmp_path / "profile") == ["simd128, threads", 1]
+    assert result_of(project / "out", tmp_path / "profile") == ["relaxed-simd, threads", 1]
 
 
 def test_the_types_are_strict(project: Path) -> None:
     modules = ["--module", "nodenext", "--target", "esnext", "--lib", "esnext,dom"]
     build(project, "tsc", "--strict", "--noEmit", *modules, "types.ts")
+
+
+def test_the_runtime_is_small(project: Path) -> None:
+    """What Vite makes of it for a page, minified and compressed as servers do."""
+    shutil.rmtree(project / "out", ignore_errors=True)
+    (project / "index.html").write_text(PAGES["vite"])
+    plain = "modulePreload: { polyfill: false }, assetsInlineLimit: 0"
+    (project / "plain.js").write_text(f"export default {{ build: {{ {plain} }} }}")
+    build(project, *BUILDS["vite"], "--config", "plain.js")
+    scripts = list((project / "out/assets").glob("*.js"))
+    sizes = {path.name.split("-")[0]: len(gzip.compress(path.read_bytes(), 9)) for path in scripts}
+    assert sizes["index"] <= 6 * 1024, sizes
+    assert sizes["worker"] < 1024
+
+
+def run_script(project: Path, package: str, *command: str) -> list[object]:
+    (project / "imported.mjs").write_text(IMPORTED.replace("toy", package))
+    done = subprocess.run(
+        [*command, "imported.mjs"], cwd=project, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    answer: list[object] = json.loads(done.stdout)
+    return answer
+
+
+def test_an_installed_package_is_imported_by_node(project: Path) -> None:
+    backend, value, error, _ = run_script(project, "toy", require_tool("node"))
+    assert (str(backend).endswith("threads"), value, error) == (True, 1, "ModelError")
+
+
+def test_an_installed_package_is_imported_by_deno(project: Path) -> None:
+    npm(project, *INSTALL, "--no-save", "deno@2")
+    deno = str(project / "node_modules/.bin/deno")
+    command = [deno, "run", "--allow-all", "--no-config"]
+    path = "./node_modules/toy/index.mjs"
+    backend, value, error, _ = run_script(project, path, *command)
+    assert (backend, value, error) == ("relaxed-simd, threads", 1, "ModelError")
