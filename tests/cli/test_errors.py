@@ -27,6 +27,7 @@ from edgesparse.errors import LatencyError, UnsupportedModelError
         (["inspect", "m.onnx", "--shape", "x:1", "--shape", "x:2"], "an input is named twice"),
         (["bench", "b", "--max-regression", "lots"], "'lots' is no percentage like 5%"),
         (["bench", "b", "--max-regression", "5%"], "--max-regression needs something to compare"),
+        (["compile", "m.onnx", "-o", "o", "--embed"], "target host: its weights are always a file"),
         (["bench", "b", "--threads", "65"], "65 is not in the range 1<=x<=64"),
         (["bench", "b", "--top", "3"], "--top is about layers of a profile"),
         (["bench", "b", "--sort", "time"], "--sort is about layers of a profile"),

@@ -4,6 +4,7 @@ import urllib.parse
 
 import pytest
 
+from edgesparse.errors import DeviceError
 from edgesparse.harness.page_server import HEADERS, serving
 
 
@@ -58,3 +59,23 @@ def test_files_are_put_in_one_folder_only(folders: dict[str, pathlib.Path]) -> N
     assert not (folders["/b/"] / "new").exists()
     with serving(folders) as url:
         assert ask(url, "/a/newer", "PUT", b"1")[0] == 403
+
+
+def test_a_site_that_is_not_isolated(folders: dict[str, pathlib.Path]) -> None:
+    with serving(folders, is_isolated=False) as url:
+        _, _, headers = ask(url, "/a/x.mjs")
+    assert not [name for name in headers if name.startswith("Cross-Origin")]
+    assert headers["Content-Security-Policy"]
+
+
+def test_a_port_that_is_taken(folders: dict[str, pathlib.Path]) -> None:
+    with serving(folders) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(DeviceError, match=f"serving on port {port}") as caught:
+            serving(folders, port=port).__enter__()
+    assert "--port" in str(caught.value.hint)
+
+
+def test_nobody_looks_for_an_icon(folders: dict[str, pathlib.Path]) -> None:
+    with serving(folders) as url:
+        assert ask(url, "/favicon.ico")[0] == 204
