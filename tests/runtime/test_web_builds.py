@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -331,3 +332,14 @@ def test_two_models_in_one_program(bundle: Bundle, wasm_bundle: Bundle) -> None:
         print([one.y.length, two.y[0], (await b.run(inputs)).y[0]]);
     """
     assert evaluate(bundle.path, script) == [520, 0.5, 0.5]
+
+
+def test_the_types_name_what_there_is(bundle: Bundle) -> None:
+    text = (bundle.path / "index.d.ts").read_text().partition("export class Session {")[2]
+    declared = re.findall(r"(?m)^  (?:static |readonly )?(\w+)[(:]", text)
+    script = """
+        const own = (object) => Object.getOwnPropertyNames(object);
+        const static_ = own(Session).filter((name) => typeof Session[name] === "function");
+        print([...static_, ...own(Session.prototype).filter((name) => name !== "constructor")]);
+    """
+    assert sorted(evaluate(bundle.path, script)) == sorted(declared)
