@@ -3,7 +3,7 @@ import { median, sample, warmUp } from "./timing.mjs";
 import { byId, element, formatMs, formatPercent, meter, setPart, svgElement } from "./view.mjs";
 
 const SHOWN = 40;
-const [WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP] = [560, 240, 64, 28, 34, 14];
+const [WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP] = [560, 240, 92, 28, 34, 18];
 
 /** One line of the race: a label, a bar, a time. */
 function lane({ label }, isFirst) {

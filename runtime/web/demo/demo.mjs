@@ -3,7 +3,7 @@ import { drawCurve, race } from "./compare.mjs";
 import { DigitPad, isDigitModel } from "./digits.mjs";
 import { Session, curve, models } from "./models.mjs";
 import { IMAGENET, acceptPictures, fillCanvas, inkOf, takesPictures } from "./pictures.mjs";
-import { median, profile, sample, warmUp } from "./timing.mjs";
+import { profile, sample, warmUp } from "./timing.mjs";
 import {
   button,
   byId,
@@ -127,7 +127,8 @@ async function measureCurve() {
     for (let i = 0; i < CURVE_SAMPLES; i++) {
       samples.push(await sample(session, batch));
     }
-    points.push({ zeros: zerosOf(session), ms: median(samples) });
+    // They are not measured in turns, so what else the machine does is kept out.
+    points.push({ zeros: zerosOf(session), ms: Math.min(...samples) });
     session.close();
     drawCurve(points);
   }
