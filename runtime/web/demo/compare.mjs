@@ -65,6 +65,9 @@ function showTurn(lanes, samples) {
 
 /** Draws times over shares of zeros, as a line and as a table. */
 export function drawCurve(points) {
+  if (points.length === 0) {
+    return;
+  }
   const slowest = Math.max(...points.map(({ ms }) => ms), Number.MIN_VALUE);
   const x = (zeros) => LEFT + zeros * (WIDTH - LEFT - RIGHT);
   const y = (ms) => TOP + (1 - ms / slowest) * (HEIGHT - TOP - BOTTOM);
@@ -79,7 +82,7 @@ export function drawCurve(points) {
     const at = { class: "tick", x: LEFT - 8, y: y(ms) + 4, "text-anchor": "end" };
     parts.push(svgElement("text", at, ms ? formatMs(ms) : "0"));
   }
-  const ideal = points.length ? `${x(0)},${y(points[0].ms)} ${x(1)},${y(0)}` : "";
+  const ideal = `${x(0)},${y(points[0].ms)} ${x(1)},${y(0)}`;
   const line = points.map(({ zeros, ms }) => `${x(zeros)},${y(ms)}`).join(" ");
   parts.push(svgElement("polyline", { class: "ideal", points: ideal }));
   parts.push(svgElement("polyline", { class: "line", points: line }));

@@ -17,7 +17,7 @@ import {
 } from "./view.mjs";
 
 const TURNS = 40;
-const CURVE_SAMPLES = 9;
+const CURVE_TURNS = 9;
 const SHOWN_CLASSES = 10;
 
 /** `?threads=2&simd=simd128` asks for another build. */
@@ -115,23 +115,22 @@ async function measureAll(contestants, timeCells) {
   byId("measure").disabled = false;
 }
 
-/** One network at a time, so that a page has few of them open. */
+/** All in turns, so that what else the machine does falls on all of them. */
 async function measureCurve() {
-  const points = [];
+  const runners = [];
   for (const { folder } of curve) {
-    byId("curve-box").hidden = false;
     const session = await Session.load(folder, loadOptions());
     fillWithNoise(session);
-    const batch = await warmUp(session);
-    const samples = [];
-    for (let i = 0; i < CURVE_SAMPLES; i++) {
+    runners.push({ session, batch: await warmUp(session), zeros: zerosOf(session), samples: [] });
+  }
+  byId("curve-box").hidden = runners.length === 0;
+  for (let turn = 0; turn < CURVE_TURNS; turn++) {
+    for (const { session, batch, samples } of runners) {
       samples.push(await sample(session, batch));
     }
-    // They are not measured in turns, so what else the machine does is kept out.
-    points.push({ zeros: zerosOf(session), ms: Math.min(...samples) });
-    session.close();
-    drawCurve(points);
+    drawCurve(runners.map(({ zeros, samples }) => ({ zeros, ms: Math.min(...samples) })));
   }
+  runners.forEach(({ session }) => session.close());
 }
 
 /* ---- classes ---- */
