@@ -59,15 +59,34 @@ def write_rows(path: pathlib.Path | None, rows: Sequence[Row]) -> None:
     """Write JSON lines, if there is a file for them; each row tells its command and machine."""
     if path is None:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(_lines(rows)), encoding="utf-8")
+
+
+def append_row(path: pathlib.Path, *rows: Row) -> None:
+    """Add JSON lines, as `write_rows` writes them, to a file that may not exist yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(_lines(rows)))
+
+
+def read_lines(path: pathlib.Path) -> list[Row]:
+    """Return the rows of a file of JSON lines; none of a missing file, none of a torn last line."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
     common = {
         "command": command_line(),
         "cpu": cpu_name(),
         "edgesparse": edgesparse.__version__,
         "threads": 1,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps({**row, **common}, allow_nan=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    return [json.dumps({**row, **common}, allow_nan=False) + "\n" for row in rows]
 
 
 def say(text: str) -> None:

@@ -22,13 +22,12 @@ from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.samples import read_labels, read_samples
 from edgesparse.harness.session import Session
 from edgesparse.harness.tensors import Array
+from edgesparse.metrics import METRICS, check_metric
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
 
 SCHEMA = 1
-METRICS = ("top1",)
-
 # Relative differences are shown for values above this part of the output's largest one: below,
 # they say more about cancellation than about the kernel.
 _TINY = 1e-3
@@ -81,7 +80,7 @@ class Accuracy:
     """Accuracy on labelled samples, in percent.
 
     Attributes:
-        metric: `top1`.
+        metric: A key of `edgesparse.metrics.METRICS`.
         samples: How many.
         bundle_percent: The bundle's.
         onnxruntime_percent: onnxruntime's on the original model.
@@ -180,7 +179,7 @@ def check(
         bundle: The compiled bundle.
         device: Where to run it.
         data: npz with one array per input, samples along the first axis, and maybe `label`.
-        metric: How labelled data is scored; a member of `METRICS`.
+        metric: How labelled data is scored; a key of `edgesparse.metrics.METRICS`.
         samples: Random samples to compare besides.
         seed: Of the random samples.
         tolerance: What is allowed.
@@ -194,11 +193,10 @@ def check(
             metric is unknown.
         DeviceError: The device failed.
     """
-    if metric not in METRICS:
-        raise UsageError(f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}")
+    check_metric(metric)
     _check_same_model(model, bundle, force=force)
     batches = dict(_batches(bundle, data, samples, seed))
-    labels = None if data is None else read_labels(data, batches["data"])
+    labels = None if data is None else read_labels(data, batches["data"], metric)
     tolerance = tolerance or Tolerance()
     reference = OrtSession(model, bundle.manifest["inputs"])
     differences: list[OutputDifference] = []
@@ -312,10 +310,7 @@ def _accuracy(
     labels: Array,
 ) -> Accuracy:
     name = bundle.manifest["outputs"][0]["name"]
-    percents = []
-    for outputs in (found, expected):
-        scores = outputs[name].reshape(len(labels), -1)
-        percents.append(100 * float(np.mean(scores.argmax(axis=1) == labels)))
+    percents = [100 * METRICS[metric](outputs[name], labels) for outputs in (found, expected)]
     return Accuracy(metric, len(labels), *percents)
 
 

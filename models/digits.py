@@ -32,6 +32,8 @@ SOURCE_SIZE = 8
 HELDOUT = 599
 SPLIT_SEED = 0
 NAME = "digits_mobilenet_v1"
+BATCH = 64
+DENSE_RATE, PRUNE_RATE = 4e-3, 2e-3
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -154,7 +156,12 @@ def write_card(
 
 def run_recipe(options: argparse.Namespace) -> list[Path]:
     """Train, prune, export, measure and describe; returns the files written."""
-    from edgesparse.models import export, prune, training
+    import torch
+    from torch.nn import functional
+
+    from edgesparse.models import export, prune
+    from edgesparse.models.mobilenet_v1 import digits_mobilenet_v1
+    from edgesparse.models.training import Plan, fit, shift
 
     train, held = load_splits()
     folder: Path = options.output
@@ -164,16 +171,18 @@ def run_recipe(options: argparse.Namespace) -> list[Path]:
     write_onnx = functools.partial(export.export_onnx, shape=shape)
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    model = training.train_dense(train, seed=options.seed, epochs=options.epochs, say=say)
-    write_onnx(model, output=files[f"{NAME}_dense"])
-    training.prune_gradually(
-        model,
-        train,
-        sparsity=options.sparsity,
-        pattern=options.pattern,
-        epochs=options.prune_epochs,
-        say=say,
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    model = digits_mobilenet_v1()
+    loss = functools.partial(functional.cross_entropy, label_smoothing=0.05)
+    learn = functools.partial(fit, model, train.image, train.label, loss, say=say)
+    steps, more = (
+        epochs * (len(train.label) // BATCH) for epochs in (options.epochs, options.prune_epochs)
     )
+    learn(Plan(steps, DENSE_RATE, BATCH, shift))
+    write_onnx(model, output=files[f"{NAME}_dense"])
+    pruner = prune.Pruner(model, steps=more, sparsity=options.sparsity, pattern=options.pattern)
+    learn(Plan(more, PRUNE_RATE, BATCH, shift), parts=[pruner])
     write_onnx(model, output=files[NAME])
 
     export.write_atomically(heldout, heldout_bytes(held))
@@ -192,8 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         zoo.require("torch", "training")
         from edgesparse.models import prune
 
-        prune.check_sparsity(options.sparsity)
-        prune.pattern_rows(options.pattern)
+        prune.resolve_sparsity(options.pattern, options.sparsity)
         for file in run_recipe(options):
             print(file)
     except EdgeSparseError as error:
@@ -215,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, help="folder of the four files")
     parser.add_argument("--sparsity", type=float, default=0.8, help="fraction of zeros, [0, 1)")
-    parser.add_argument("--pattern", default="unstructured", help="unstructured, block2, 4 or 8")
+    parser.add_argument("--pattern", default="unstructured", help="unstructured, block4, ...")
     parser.add_argument("--epochs", type=int, default=12, help="of dense training")
     parser.add_argument("--prune-epochs", type=int, default=16, help="of pruning and recovery")
     return parser

@@ -1,141 +1,197 @@
-"""Gradual magnitude pruning: a schedule, a score, a mask, and which layers they apply to.
+"""Prune any torch model while it is trained.
 
-    for step, batch in enumerate(batches):
-        if step % interval == 0:
-            masks = update_masks(layers, cubic_sparsity(step, begin=0, end=last, final=0.8))
-        train(batch)
-        apply_masks(layers, masks)
+    from edgesparse.models import prune
 
-Sources: Zhu & Gupta 2017, "To prune, or not to prune: exploring the efficacy of pruning for model
-compression" (schedule and recipe); Han et al. 2015, "Learning both Weights and Connections for
-Efficient Neural Networks" (magnitude as score); Elsen et al. 2020, "Fast Sparse ConvNets" (blocks
-of output channels; the first convolution and the depthwise ones stay dense).
+    pruner = prune.Pruner(model, sparsity=0.9, pattern="block4", steps=len(batches))
+    for inputs, labels in batches:
+        optimizer.zero_grad()
+        loss(model(inputs), labels).backward()
+        optimizer.step()
+        pruner.step()
+    pruner.finish()
+
+A pruner is a pattern (`recipes.patterns`), a schedule (`recipes.schedules`), a way to share out the
+zeros (`recipes.ratios`), and a method: `gradual` sets more and more of the smallest weights to zero
+for good; `sr-ste` and `decay` train through a mask that changes until the ramp ends
+(`recipes.masked`).
+
+Source: Zhu & Gupta 2017, "To prune, or not to prune: exploring the efficacy of pruning for model
+compression" (gradual magnitude pruning); those of the parts stand with the parts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from edgesparse.errors import UsageError
+from edgesparse.models.recipes import masked
+from edgesparse.models.recipes.latency import Goals, latency_mix
+from edgesparse.models.recipes.layers import count_zeros, prunable_layers
+from edgesparse.models.recipes.patterns import (
+    check_sparsity,
+    magnitude_mask,
+    parse_pattern,
+    resolve_sparsity,
+    why_not,
+)
+from edgesparse.models.recipes.ratios import RATIOS
+from edgesparse.models.recipes.schedules import cubic_sparsity, linear_decay
+from edgesparse.models.training import Part
 
-# Name -> how many consecutive output channels share every column's fate.
-PATTERNS = {"unstructured": 1, "block2": 2, "block4": 4, "block8": 8}
+__all__ = [
+    "METHODS",
+    "Pruner",
+    "check_sparsity",
+    "count_zeros",
+    "cubic_sparsity",
+    "latency_mix",
+    "magnitude_mask",
+    "parse_pattern",
+    "prunable_layers",
+    "prune_once",
+    "resolve_sparsity",
+]
+
+METHODS: dict[str, type[nn.Module] | None] = {
+    "gradual": None,
+    "sr-ste": masked.StraightThrough,
+    "decay": masked.Decayed,
+}
+RAMP = 0.6  # part of the steps in which the sparsity rises; the rest recovers
+LEAST_INTERVAL = 5  # steps between two masks
+_UPDATES = 200  # masks in a whole training, at most
 
 
-def pattern_rows(pattern: str) -> int:
-    """Return the rows of a pattern's block.
+class Pruner(Part):
+    """Prunes layers while they are trained; call `step` after each optimizer step.
 
-    Raises:
-        UsageError: The pattern is unknown.
+    Attributes:
+        layers: Name -> layer, those that are pruned.
+        left_dense: Name -> why a layer is not pruned although it could be asked for.
     """
-    if pattern not in PATTERNS:
-        raise UsageError(
-            f"pruning pattern '{pattern}' is unknown", hint=f"use one of: {', '.join(PATTERNS)}"
-        )
-    return PATTERNS[pattern]
 
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        steps: int,
+        sparsity: float | None = None,
+        pattern: str = "unstructured",
+        method: str = "gradual",
+        ratios: str = "uniform",
+        layers: Mapping[str, nn.Module] | None = None,
+        goals: Goals | None = None,
+        ramp: float = RAMP,
+        interval: int | None = None,
+    ) -> None:
+        """Prepare to prune; nothing is zero yet.
 
-def check_sparsity(sparsity: float) -> None:
-    """Refuse a sparsity outside [0, 1).
+        Args:
+            model: Any torch model.
+            steps: Optimizer steps that will follow.
+            sparsity: Fraction of zeros at the end; not needed where the pattern or goals say it.
+            pattern: Which weights share a fate, see `recipes.patterns`.
+            method: A key of `METHODS`.
+            ratios: How zeros are shared out, a key of `recipes.ratios.RATIOS`.
+            layers: By name; by default linear layers and convolutions, but the first one and the
+                depthwise ones.
+            goals: Pattern and sparsity of every layer, as `latency_mix` returns them, instead of
+                `sparsity`, `pattern`, `ratios` and `layers`.
+            ramp: Part of the steps in which the sparsity rises.
+            interval: Steps between two masks; every fifth, or fewer in a long training.
 
-    Raises:
-        UsageError: It is outside, or not a number.
-    """
-    if not 0.0 <= sparsity < 1.0:
-        raise UsageError(
-            f"sparsity is {sparsity}, expected at least 0 and less than 1",
-            hint="it is the fraction of zeros, e.g. 0.8 for 80 % zeros",
-        )
+        Raises:
+            UsageError: An argument is wrong, or there is nothing to prune.
+        """
+        _check_known("method", method, METHODS)
+        _check_known("ratios", ratios, RATIOS)
+        if steps < 1 or not 0 <= ramp <= 1:
+            raise UsageError(
+                f"steps is {steps} and ramp is {ramp}", hint="e.g. steps=1000, ramp=0.6"
+            )
+        known = dict(prunable_layers(model) if layers is None else layers)
+        if goals is None:
+            goals = _goals_of(known, pattern, resolve_sparsity(pattern, sparsity), ratios)
+        reasons = {name: why_not(known[name], goal[0]) for name, goal in goals.items()}
+        self.left_dense = {name: reason for name, reason in reasons.items() if reason is not None}
+        self.goals = {name: goal for name, goal in goals.items() if reasons[name] is None}
+        self.layers = {name: known[name] for name in self.goals}
+        if not self.layers:
+            found = "; ".join(dict.fromkeys(self.left_dense.values())) or "it has no such layers"
+            raise UsageError(f"the model has nothing to prune: {found}", hint="pass `layers`")
+        self._end, self._done = int(ramp * steps), 0
+        self._interval = interval or max(LEAST_INTERVAL, steps // _UPDATES)
+        self._masks: dict[str, torch.Tensor] = {}
+        self._through: dict[str, masked.Masked] = {}
+        if (kind := METHODS[method]) is not None:
+            for name, layer in self.layers.items():
+                self._through[name] = kind(layer.weight)
+                masked.attach(layer, self._through[name])
+            self._mask(self._end)
 
+    def step(self) -> None:
+        """Do what is due after an optimizer step."""
+        if self._done % self._interval == 0 and self._done <= self._end + self._interval:
+            self._mask(self._done)
+        for masking in self._through.values():
+            if isinstance(masking, masked.Decayed):
+                masking.leak = linear_decay(self._done, begin=0, end=self._end)
+        self._apply()
+        self._done += 1
 
-def cubic_sparsity(step: int, *, begin: int, end: int, final: float, initial: float = 0.0) -> float:
-    """Return the sparsity due at a step: `initial` up to `begin`, `final` from `end` on.
+    def finish(self) -> None:
+        """Leave plain layers with exact zeros."""
+        if not self._through:
+            self._mask(self._end)
+            self._apply()
+        for name, masking in self._through.items():
+            masking.leak = 0.0
+            masked.remove(self.layers[name])
+        self._through = {}
 
-    Between them it is cubic, with a slope that falls to zero at `end`: many weights go while plenty
-    are redundant, few when few are left.
+    def _mask(self, step: int) -> None:
+        """Choose masks from today's weights; zeros score least, so pruned weights stay pruned."""
+        self._apply()
+        for name, layer in self.layers.items():
+            pattern, final = self.goals[name]
+            due = final
+            if not self._through:
+                due = cubic_sparsity(step, begin=0, end=self._end, final=final)
+            self._masks[name] = magnitude_mask(layer, due, pattern)
+            if name in self._through:
+                self._through[name].mask.copy_(self._masks[name])
 
-    Source: Zhu & Gupta 2017, equation 1.
-    """
-    if step >= end:
-        return final
-    progress = max(0.0, (step - begin) / (end - begin))
-    return final + (initial - final) * (1.0 - progress) ** 3
-
-
-def block_scores(weight: torch.Tensor, rows_per_block: int) -> torch.Tensor:
-    """Return scores: (blocks, cols) float32, the root mean square of each block of rows.
-
-    Among full blocks this orders as the L2 norm does; the mean keeps a short last block from
-    looking unimportant.
-    """
-    squares = weight.detach().flatten(1).square()
-    return torch.stack([block.mean(0) for block in squares.split(rows_per_block)]).sqrt()
-
-
-def magnitude_mask(
-    weight: torch.Tensor, sparsity: float, *, pattern: str = "unstructured"
-) -> torch.Tensor:
-    """Return mask: bool, of the weight's shape; False where the weight is pruned.
-
-    `round(sparsity * blocks)` blocks of the least score are pruned: exact, ties included.
-    """
-    check_sparsity(sparsity)
-    rows_per_block = pattern_rows(pattern)
-    scores = block_scores(weight, rows_per_block)
-    keep = torch.ones(scores.numel(), dtype=torch.bool)
-    keep[scores.flatten().argsort(stable=True)[: round(sparsity * scores.numel())]] = False
-    rows = keep.reshape(scores.shape).repeat_interleave(rows_per_block, dim=0)
-    return rows[: weight.shape[0]].reshape(weight.shape)
-
-
-def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return name -> layer: all linear layers and ungrouped convolutions but the first."""
-    kinds = (nn.Conv2d, nn.Linear)
-    layers = [(name, part) for name, part in model.named_modules() if isinstance(part, kinds)]
-    return {
-        name: layer
-        for index, (name, layer) in enumerate(layers)
-        if isinstance(layer, nn.Linear) or (index > 0 and layer.groups == 1)
-    }
-
-
-def update_masks(
-    layers: Mapping[str, nn.Module], sparsity: float, *, pattern: str = "unstructured"
-) -> dict[str, torch.Tensor]:
-    """Return name -> mask of each layer at a sparsity, from today's weights.
-
-    Pruned weights are zero and so score least: a mask never grows back while the sparsity rises.
-    """
-    return {
-        name: magnitude_mask(layer.weight, sparsity, pattern=pattern)
-        for name, layer in layers.items()
-    }
-
-
-def apply_masks(layers: Mapping[str, nn.Module], masks: Mapping[str, torch.Tensor]) -> None:
-    """Set pruned weights to zero, in place; call it after each optimizer step."""
-    with torch.no_grad():
-        for name, mask in masks.items():
-            layers[name].weight.mul_(mask)
+    def _apply(self) -> None:
+        if not self._through:
+            with torch.no_grad():
+                for name, mask in self._masks.items():
+                    masked.original(self.layers[name]).mul_(mask)
 
 
 def prune_once(model: nn.Module, sparsity: float, *, pattern: str = "unstructured") -> None:
-    """Prune every prunable layer to the sparsity, in place, without training."""
-    layers = prunable_layers(model)
-    apply_masks(layers, update_masks(layers, sparsity, pattern=pattern))
+    """Prune every prunable layer to the sparsity, in place, without training.
+
+    Raises:
+        UsageError: The sparsity or the pattern is wrong.
+    """
+    check_sparsity(sparsity)
+    Pruner(model, steps=1, sparsity=sparsity, pattern=pattern, ramp=0).finish()
 
 
-def count_zeros(layers: Mapping[str, nn.Module]) -> list[dict[str, object]]:
-    """Return one row per layer: its name, weight shape, zeros and sparsity."""
-    rows: list[dict[str, object]] = []
-    for name, layer in layers.items():
-        shape = [int(size) for size in layer.weight.shape]
-        zeros = int((layer.weight == 0).sum())
-        rows.append(
-            {"name": name, "shape": shape, "zeros": zeros, "sparsity": zeros / math.prod(shape)}
+def _goals_of(layers: Mapping[str, nn.Module], pattern: str, sparsity: float, ratios: str) -> Goals:
+    parsed = parse_pattern(pattern)
+    if parsed.keep and ratios != "uniform":
+        raise UsageError(
+            f"{pattern} prescribes the sparsity of every layer, so ratios cannot be '{ratios}'",
+            hint="ratios='uniform', or another pattern",
         )
-    return rows
+    shares = RATIOS[ratios](layers, sparsity) if layers else {}
+    return {name: (parsed, share) for name, share in shares.items()}
+
+
+def _check_known(what: str, name: str, known: Mapping[str, object]) -> None:
+    if name not in known:
+        raise UsageError(f"{what} '{name}' is unknown", hint=f"use one of: {', '.join(known)}")

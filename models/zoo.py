@@ -80,7 +80,7 @@ def card(name: str) -> str:
 def build(
     name: str,
     *,
-    sparsity: float,
+    sparsity: float | None,
     pattern: str,
     seed: int,
     output: str | os.PathLike[str],
@@ -97,8 +97,9 @@ def build(
 
     Args:
         name: A key of `ZOO`.
-        sparsity: Fraction of zeros in every layer but the first convolution and the depthwise ones.
-        pattern: A key of `prune.PATTERNS`.
+        sparsity: Fraction of zeros in every layer but the first convolution and the depthwise ones;
+            None where the pattern prescribes it.
+        pattern: A name that `recipes.patterns.parse_pattern` knows.
         seed: The same seed gives the same weights.
         output: The file to write.
         keep_batchnorm: Leave BatchNormalization nodes in the graph.
@@ -118,8 +119,7 @@ def build(
     require("torch", f"building zoo network '{name}'")
     from edgesparse.models import export, prune
 
-    prune.check_sparsity(sparsity)
-    prune.pattern_rows(pattern)
+    sparsity = prune.resolve_sparsity(pattern, sparsity)
     settings = export.Settings(
         keep_batchnorm, exporter, opset, recipe.input_name, recipe.output_name
     )

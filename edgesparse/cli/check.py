@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--metric",
-    type=click.Choice(("top1",)),
+    type=click.Choice(("top1", "token", "mean_iou", "ap50")),
     default="top1",
     show_default=True,
-    help="Accuracy on labelled data.",
+    help="How labelled data is scored: classes, tokens, pixels or boxes.",
 )
 @click.option(
     "--max-drop",

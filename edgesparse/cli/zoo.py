@@ -47,15 +47,13 @@ def list_command(as_json: bool) -> None:
 @click.option(
     "--sparsity",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0.8,
-    show_default=True,
-    help="Fraction of zeros in the pruned layers.",
+    help="Fraction of zeros in the pruned layers; 0.8 unless the pattern prescribes it.",
 )
 @click.option(
     "--pattern",
     default="unstructured",
     show_default=True,
-    help="Which zeros go together: unstructured, block2, block4, ...",
+    help="Which zeros go together: unstructured, block4, quad4, block2xquad4, 2:4, ...",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights."
@@ -75,7 +73,7 @@ def list_command(as_json: bool) -> None:
 @json_option
 def build_command(
     name: str,
-    sparsity: float,
+    sparsity: float | None,
     pattern: str,
     seed: int,
     keep_batchnorm: bool,
@@ -90,6 +88,8 @@ def build_command(
     from edgesparse.report import format_bytes
 
     say(f"building {name} ...")
+    if sparsity is None and ":" not in pattern:
+        sparsity = 0.8
     card = zoo.build(
         name,
         sparsity=sparsity,
@@ -103,9 +103,9 @@ def build_command(
     if as_json:
         emit_json(card)
         return
-    shape = "x".join(map(str, card["input_shape"]))
+    shape, zeros = "x".join(map(str, card["input_shape"])), 100 * card["sparsity"]
     click.echo(
-        f"{output}: {name}, input {shape}, {100 * sparsity:g} % zeros ({pattern}),"
+        f"{output}: {name}, input {shape}, {zeros:g} % zeros ({pattern}),"
         f" seed {seed}, {format_bytes(card['size_bytes'])}"
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgesparse.errors import OutputError, UsageError
 from edgesparse.harness.tensors import Array
+from edgesparse.metrics import check_labels
 
 LABEL = "label"
 
@@ -90,22 +91,17 @@ def _unstack(stacked: Array, shape: tuple[int, ...]) -> Array:
     return stacked[0] if len(stacked) == 1 else stacked
 
 
-def read_labels(path: str | pathlib.Path, inputs: Mapping[str, Array]) -> Array | None:
-    """Return the class of every sample, (samples,) integers, or None when the file has none.
+def read_labels(
+    path: str | pathlib.Path, inputs: Mapping[str, Array], metric: str = "top1"
+) -> Array | None:
+    """Return what is right for every sample, as the metric takes it, or None if not in the file.
 
     Raises:
-        UsageError: There is not one integer a sample.
+        UsageError: The metric cannot use the labels.
     """
     labels = read_npz(path).get(LABEL)
-    if labels is None:
-        return None
-    count = len(next(iter(inputs.values())))
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(
-            f"{path}: expected {LABEL} to be {count} integers, found"
-            f" {labels.dtype} {list(labels.shape)}",
-            hint="one class index a sample",
-        )
+    if labels is not None:
+        check_labels(metric, labels, len(next(iter(inputs.values()))), str(path))
     return labels
 
 

@@ -8,16 +8,28 @@ ONNX file -> layers -> moments of what they read -> curves (error and predicted 
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
+from typing import TYPE_CHECKING, Any
 
-from edgesparse.pruning.goals import Goal, reach
-from edgesparse.pruning.network import Limits
-from edgesparse.pruning.pruner import Options, Progress, Pruner
-from edgesparse.pruning.result import SparsifyResult, describe
-from edgesparse.pruning.writing import write_masks, write_model
+if TYPE_CHECKING:
+    from edgesparse.pruning.network import Limits
+    from edgesparse.pruning.pruner import Options, Progress, Pruner
+    from edgesparse.pruning.result import SparsifyResult
 
 __all__ = ["Limits", "Options", "Pruner", "SparsifyResult", "sparsify"]
+
+# Names are imported when first used: training recipes need `patterns` only, and no compiler.
+_LAZY = {"Limits": "network", "Options": "pruner", "Pruner": "pruner", "SparsifyResult": "result"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgesparse.pruning' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"edgesparse.pruning.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def sparsify(
@@ -53,6 +65,11 @@ def sparsify(
         OutputError: A file cannot be written.
         DeviceError: onnxruntime is not installed.
     """
+    from edgesparse.pruning.goals import Goal, reach
+    from edgesparse.pruning.pruner import Pruner
+    from edgesparse.pruning.result import describe
+    from edgesparse.pruning.writing import write_masks, write_model
+
     goal = Goal.of(sparsity=sparsity, latency=latency, max_drop=max_drop)
     pruner = Pruner(model, data, options, progress)
     pruned = reach(goal, pruner)

@@ -318,7 +318,13 @@ def test_zoo_build_passes_everything_on(run, monkeypatch) -> None:
 
     def build(name, **options):
         calls.append((name, options))
-        return {"name": name, "input_shape": [1, 3, 32, 32], "size_bytes": 1000}
+        sparsity = options["sparsity"] or 0.5
+        return {
+            "name": name,
+            "input_shape": [1, 3, 32, 32],
+            "size_bytes": 1000,
+            "sparsity": sparsity,
+        }
 
     monkeypatch.setattr("edgesparse.models.zoo.build", build)
     options = ["--sparsity", 0.9, "--pattern", "block4", "--seed", 3, "-o", "m.onnx"]
@@ -326,3 +332,6 @@ def test_zoo_build_passes_everything_on(run, monkeypatch) -> None:
     ((name, given),) = calls
     assert (name, given["sparsity"], given["pattern"], given["seed"]) == ("x", 0.9, "block4", 3)
     assert run("zoo", "build", "x", *options, "--json").document["name"] == "x"
+    for pattern, sparsity in (("block4", 0.8), ("2:4", None)):
+        run("zoo", "build", "x", "--pattern", pattern, "-o", "m.onnx")
+        assert calls[-1][1]["sparsity"] == sparsity

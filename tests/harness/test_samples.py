@@ -70,6 +70,10 @@ def test_labels(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(read_labels(labelled, inputs), [1, 2, 3])
     with pytest.raises(UsageError, match="expected label to be 3 integers, found float64"):
         read_labels(save(tmp_path / "c.npz", label=np.zeros(3)), inputs)
+    planes = save(tmp_path / "d.npz", label=np.ones((3, 2, 3), np.int64))
+    assert read_labels(planes, inputs, "mean_iou").shape == (3, 2, 3)
+    with pytest.raises(UsageError, match=r"integers \[3, \.\.\.\], found int64 \[3, 2, 3\]"):
+        read_labels(planes, inputs, "token")
 
 
 def test_outputs_are_written_as_inputs_are_read(tmp_path: pathlib.Path) -> None:

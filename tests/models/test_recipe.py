@@ -42,7 +42,7 @@ def test_shift_moves_but_does_not_change_pixels():
     torch.manual_seed(0)
     images = torch.zeros(8, 1, 32, 32)
     images[:, :, 16, 16] = 1.0
-    moved = training._shift(images)
+    moved = training.shift(images)
     assert moved.shape == images.shape
     assert moved.flatten(1).sum(1).tolist() == [1.0] * 8
     assert not torch.equal(moved, images)
@@ -52,7 +52,7 @@ def test_shift_moves_but_does_not_change_pixels():
     ("options", "message"),
     [
         (["--sparsity", "80"], "error: sparsity is 80.0"),
-        (["--pattern", "block3"], "error: pruning pattern 'block3' is unknown"),
+        (["--pattern", "blocks"], "error: pruning pattern 'blocks' is unknown"),
     ],
 )
 def test_wrong_options_exit_with_a_hint(options, message, tmp_path, capsys):

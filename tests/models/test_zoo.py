@@ -123,7 +123,9 @@ def test_no_path_of_the_machine_is_written(folded, kept):
     [
         ({"sparsity": 1.0}, "sparsity is 1.0, expected at least 0 and less than 1"),
         ({"sparsity": -0.5}, "sparsity is -0.5"),
-        ({"pattern": "2:4"}, "pruning pattern '2:4' is unknown"),
+        ({"pattern": "4:2"}, "pruning pattern '4:2' is unknown"),
+        ({"pattern": "2:4"}, "2:4 means a sparsity of 0.5, but 0.8 is asked for"),
+        ({"sparsity": None}, "unstructured needs a sparsity"),
         ({"resolution": 16}, "resolution is 16, expected at least 32"),
         ({"width": 0.0}, "width is 0.0, expected more than 0"),
         ({"depth": 0.5}, "mobilenet_v1 has no depth multiplier"),

@@ -1,0 +1,136 @@
+"""Which pattern and density each layer gets: what magnitude pruning loses against predicted time.
+
+Every layer is priced in every pattern at several densities by the compiler's own cost model, as
+`edgesparse sparsify` does it; error is the share of the weights' energy that is pruned. Errors add
+up over layers, and so do times, so one price for time and zeros finds the best mix.
+
+Source: Xu et al. 2023, "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
+Fine-Grained Group Sparsity" (a pattern of its own for each operator); the choice itself is that of
+`edgesparse.pruning.tradeoff`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgesparse.errors import UsageError
+from edgesparse.models import export
+from edgesparse.models.recipes.layers import prunable_layers, to_matrix
+from edgesparse.models.recipes.patterns import magnitude_mask, parse_pattern, why_not
+from edgesparse.pruning.patterns import UNSTRUCTURED, Pattern
+from edgesparse.pruning.tradeoff import Curve, Menu
+
+PATTERNS = ("unstructured", "block2", "block4", "block8")
+DENSITIES = (0.7, 0.5, 0.35, 0.25, 0.16, 0.1, 0.06, 0.03)
+
+Goals = dict[str, tuple[Pattern, float]]
+
+
+def latency_mix(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    sparsity: float,
+    *,
+    target: str = "host",
+    patterns: Sequence[str] = PATTERNS,
+) -> Goals:
+    """Return name -> pattern and sparsity of every layer, for `Pruner(goals=...)`.
+
+    Args:
+        model: A trained model; it is exported as it is, and put back into its mode.
+        shape: Of its input.
+        sparsity: Zeros over all layers.
+        target: What times are predicted for.
+        patterns: To choose from.
+
+    Raises:
+        UsageError: A pattern is unknown, or no layer is known to the compiler by its weight.
+    """
+    layers = prunable_layers(model)
+    parsed = [parse_pattern(name) for name in patterns]
+    was_training = model.training
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.onnx"
+        export.export_onnx(model, shape, path)
+        model.train(was_training)
+        priced = _Priced(path, target, layers)
+    curves = [
+        [
+            priced.curve(name, pattern)
+            for pattern in parsed
+            if why_not(layers[name], pattern) is None
+        ]
+        for name in priced.names
+    ]
+    menu = Menu(curves, [layers[name].weight.numel() for name in priced.names])
+    chosen = menu.at_sparsity(sparsity)
+    return {
+        name: (choice.pattern or UNSTRUCTURED, 1 - choice.density)
+        for name, choice in zip(priced.names, chosen, strict=True)
+    }
+
+
+class _Priced:
+    """The exported network, whose layers the cost model knows."""
+
+    def __init__(self, path: pathlib.Path, target: str, layers: Mapping[str, nn.Module]) -> None:
+        from edgesparse.frontend_reading import read_model
+        from edgesparse.pruning.network import Limits, Network
+        from edgesparse.pruning.pricing import Pricing
+        from edgesparse.target import resolve_target
+
+        network = Network(read_model(path), Limits(0, frozenset()))
+        self._pricing = Pricing(network, resolve_target(target), None)
+        self._modules = layers
+        self._layers = {}
+        for layer in network.prunable:
+            name = _torch_name(layer.weight, network.array(layer.weight), layers)
+            if name is not None and self._pricing.knows(layer):
+                self._layers[name] = layer
+        if not self._layers:
+            raise UsageError(
+                "none of the model's layers is known to the compiler by its weight",
+                hint="choose a pattern for all layers instead, e.g. pattern='block4'",
+            )
+        self.names = list(self._layers)
+
+    def curve(self, name: str, pattern: Pattern) -> Curve:
+        """Return error and predicted time over density."""
+        module, layer = self._modules[name], self._layers[name]
+        squares = to_matrix(module, module.weight.detach()).double().square()
+        order = np.arange(len(squares))[None]
+        points = [(1.0, 0.0, self._pricing.microseconds(layer, _ones(squares), order))]
+        for density in DENSITIES:
+            kept = to_matrix(module, magnitude_mask(module, 1 - density, pattern))
+            error = float(squares[~kept].sum() / squares.sum())
+            us = self._pricing.microseconds(layer, kept.numpy()[None], order)
+            points.append((float(kept.double().mean()), error, us))
+        density_of, error_of, us_of = (np.array(column) for column in zip(*points, strict=True))
+        return Curve(pattern, density_of, error_of, us_of)
+
+
+def _ones(matrix: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return np.ones((1, *matrix.shape), bool)
+
+
+def _torch_name(
+    weight: str,
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    layers: Mapping[str, nn.Module],
+) -> str | None:
+    """Return the torch layer a constant comes from: by its name, or by its very numbers."""
+    name = weight.removesuffix(".weight")
+    if name in layers:
+        return name
+    for name, layer in layers.items():
+        own = layer.weight.detach().cpu().numpy()
+        for form in (own, own.T) if own.ndim == 2 else (own,):
+            if form.shape == values.shape and np.array_equal(form, values):
+                return name
+    return None

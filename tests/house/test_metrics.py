@@ -1,0 +1,71 @@
+"""Scores of outputs: against small cases that can be worked out by hand."""
+
+import numpy as np
+import pytest
+
+from edgesparse import metrics
+from edgesparse.errors import UsageError
+
+
+def test_top1_and_token():
+    outputs = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.3, 0.7], [0.4, 0.6]]])
+    assert metrics.token(outputs[:, None], np.array([[1, 0], [0, 1]])) == 0.75
+    assert metrics.top1(outputs[:, 0], np.array([1, 0])) == 0.5
+
+
+def test_mean_iou_counts_pixels_of_all_samples_together():
+    labels = np.array([[[0, 0], [1, 1]], [[0, 0], [0, 0]]])
+    guesses = np.array([[[0, 1], [1, 1]], [[0, 0], [0, 0]]])
+    planes = np.stack([guesses == 0, guesses == 1, guesses == 2], axis=1).astype(np.float32)
+    # Class 0: 5 of 6 in the union, class 1: 2 of 3; class 2 is nowhere.
+    assert metrics.mean_iou(planes[:, None], labels) == pytest.approx((5 / 6 + 2 / 3) / 2)
+
+
+def boxes_of(*rows):
+    """Outputs (1, 4 + 1, cells) from rows of left, top, right, bottom, score."""
+    return np.array(rows, np.float64).T[None]
+
+
+TRUTH = np.array([[[0, 0.0, 0.0, 0.4, 0.4], [0, 0.5, 0.5, 0.9, 0.9], [-1, 0, 0, 0, 0]]], np.float32)
+
+
+def test_ap50_of_perfect_boxes_is_one():
+    found = boxes_of((0, 0, 0.4, 0.4, 0.9), (0.5, 0.5, 0.9, 0.9, 0.8), (0.5, 0.5, 0.88, 0.9, 0.7))
+    assert metrics.ap50(found, TRUTH) == 1.0  # the third is suppressed
+
+
+def test_ap50_is_the_area_under_the_curve():
+    found = boxes_of((0, 0, 0.4, 0.4, 0.9), (0.6, 0, 0.9, 0.3, 0.8), (0.5, 0.5, 0.9, 0.9, 0.7))
+    # Right, wrong, right: precision 1 up to recall 1/2, then 2/3.
+    assert metrics.ap50(found, TRUTH) == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_ap50_finds_each_box_once_and_wants_half_overlap():
+    twice = boxes_of((0, 0, 0.4, 0.4, 0.9), (0.0, 0.14, 0.4, 0.54, 0.8))
+    assert metrics.ap50(twice, TRUTH) == 0.5
+    beside = boxes_of((0.2, 0, 0.6, 0.4, 0.9))
+    assert metrics.ap50(beside, TRUTH) == 0.0
+
+
+def test_classes_without_boxes_do_not_count():
+    found = np.concatenate([boxes_of((0, 0, 0.4, 0.4, 0.9)), np.full((1, 1, 1), 0.9)], axis=1)
+    assert metrics.ap50(found, TRUTH[:, :1]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels"),
+    [
+        ("top1", np.zeros((3, 2), np.int64)),
+        ("token", np.zeros((2, 2), np.int64)),
+        ("mean_iou", np.zeros((3, 2, 2))),
+        ("ap50", np.zeros((3, 2, 4), np.float32)),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(metric, labels):
+    with pytest.raises(UsageError, match=r"d\.npz: expected label to be (3 )?(integers|floats)"):
+        metrics.check_labels(metric, labels, 3, "d.npz")
+
+
+def test_unknown_metric():
+    with pytest.raises(UsageError, match="unknown metric 'top5': expected one of top1, token"):
+        metrics.check_metric("top5")
