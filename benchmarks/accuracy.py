@@ -45,6 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--patterns", nargs="+", help="of the recipes; all by default")
     parser.add_argument("--sparsity", type=float, nargs="+", choices=accuracy_cells.SPARSITIES)
     parser.add_argument("--seeds", type=int, help="how many, from 0")
+    parser.add_argument("--widths", type=float, nargs="*", help="of small dense networks")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time; times are alone")
     parser.add_argument("--output", type=pathlib.Path, default=PAGE, help="the page")
     return parser.parse_args()
@@ -56,6 +57,7 @@ def chosen_cells(options: argparse.Namespace) -> list[Cell]:
     methods = accuracy_cells.REDUCED_METHODS if reduced else accuracy_cells.METHODS
     sparsities = accuracy_cells.REDUCED_SPARSITIES if reduced else accuracy_cells.SPARSITIES
     names = accuracy_cells.REDUCED_TASKS if reduced else tuple(tasks.TASKS)
+    widths = accuracy_cells.REDUCED_WIDTHS if reduced else accuracy_cells.WIDTHS
     kept = [
         (recipe, pattern)
         for recipe, pattern in methods
@@ -68,7 +70,7 @@ def chosen_cells(options: argparse.Namespace) -> list[Cell]:
             kept,
             options.sparsity or sparsities,
             seeds=options.seeds or (1 if reduced else accuracy_cells.SEEDS),
-            widths=(0.5,) if reduced else accuracy_cells.WIDTHS,
+            widths=widths if options.widths is None else options.widths,
         )
     )
 

@@ -12,12 +12,11 @@ import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from measuring import Row
 from torch import nn
 
-from edgesparse.models import export, tasks
+from edgesparse.models import export, tasks, train
 from edgesparse.models.recipes import runs
 from edgesparse.models.tasks.task import Task
 
@@ -46,6 +45,7 @@ METHODS = (
 REDUCED_METHODS = METHODS[:2]
 REDUCED_SPARSITIES = (0.75, 0.9)
 REDUCED_TASKS = ("digits", "sorting")
+REDUCED_WIDTHS = (0.5,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,11 +136,7 @@ def heldout_path(folder: pathlib.Path, name: str) -> pathlib.Path:
     """Return the npz of a task's held-out samples, as `edgesparse check` takes it."""
     path = folder / f"{name}_heldout.npz"
     if not path.exists():
-        task = tasks.load(name)
-        held = task.splits()[1]
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{task.input_name: held.inputs, "label": held.labels})
-        export.write_atomically(path, buffer.getvalue())
+        export.write_atomically(path, train.heldout_bytes(tasks.load(name)))
     return path
 
 

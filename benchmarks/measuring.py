@@ -66,8 +66,12 @@ def write_rows(path: pathlib.Path | None, rows: Sequence[Row]) -> None:
 def append_row(path: pathlib.Path, *rows: Row) -> None:
     """Add JSON lines, as `write_rows` writes them, to a file that may not exist yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(_lines(rows)))
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read() != b"\n":  # a line that was being written when its process ended
+                file.write(b"\n")
+        file.write("".join(_lines(rows)).encode())
 
 
 def read_lines(path: pathlib.Path) -> list[Row]:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from edgesparse.errors import EdgeSparseError
 from edgesparse.models import zoo
+from edgesparse.models.scoring import run_onnx
 
 SIZE = 32
 SOURCE_SIZE = 8
@@ -100,12 +101,7 @@ def heldout_bytes(split: Split) -> bytes:
 
 def measure_accuracy(onnx_file: Path, split: Split) -> Accuracy:
     """Return the accuracy of an exported network (one image a run) under onnxruntime."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    logits = [session.run(None, {name: image[None]})[0] for image in split.image]
-    guesses = np.concatenate(logits).argmax(axis=1)
+    guesses = run_onnx(onnx_file, split.image).argmax(axis=1)
     return Accuracy(int((guesses == split.label).sum()), len(split.label))
 
 
@@ -132,7 +128,7 @@ def write_card(
         "",
         "| pruned layer | weight | zeros | sparsity |",
         "|---|---|---|---|",
-        *(_layer_row(layer) for layer in layers),
+        *(zoo.layer_row(layer) for layer in layers),
         "",
         "The stem and the depthwise convolutions stay dense. The sparse network is the dense one,",
         f"trained for {options.prune_epochs} more epochs while being pruned: it may be the better.",
@@ -208,11 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _layer_row(layer: dict[str, Any]) -> str:
-    shape = "x".join(map(str, layer["shape"]))
-    return f"| {layer['name']} | {shape} | {layer['zeros']} | {layer['sparsity']:.4f} |"
 
 
 def _parser() -> argparse.ArgumentParser:

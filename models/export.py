@@ -90,7 +90,7 @@ def export_onnx(
         OutputError: The file cannot be written.
     """
     trace = _trace if settings.exporter == "dynamo" else _trace_script
-    with _quiet_exporter():
+    with quiet_exporter():
         graph_model = trace(model.eval(), shape, settings)
     for node in graph_model.graph:
         node.metadata_props.pop(_MACHINE_DEPENDENT, None)
@@ -159,7 +159,7 @@ def _fold_constants(model: ir.Model) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Silence the exporters' talk about themselves, which no user can act on.
 
     torch 2.13 warns about torchvision's absence, calls its own deprecated functions, and says of

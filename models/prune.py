@@ -29,7 +29,7 @@ from torch import nn
 from edgesparse.errors import UsageError
 from edgesparse.models.recipes import masked
 from edgesparse.models.recipes.latency import Goals, latency_mix
-from edgesparse.models.recipes.layers import count_zeros, prunable_layers
+from edgesparse.models.recipes.layers import LEAST_WEIGHTS, count_zeros, prunable_layers
 from edgesparse.models.recipes.patterns import (
     check_sparsity,
     magnitude_mask,
@@ -84,6 +84,7 @@ class Pruner(Part):
         ratios: str = "uniform",
         layers: Mapping[str, nn.Module] | None = None,
         goals: Goals | None = None,
+        least_weights: int = LEAST_WEIGHTS,
         ramp: float = RAMP,
         interval: int | None = None,
     ) -> None:
@@ -96,8 +97,9 @@ class Pruner(Part):
             pattern: Which weights share a fate, see `recipes.patterns`.
             method: A key of `METHODS`.
             ratios: How zeros are shared out, a key of `recipes.ratios.RATIOS`.
-            layers: By name; by default linear layers and convolutions, but the first one and the
-                depthwise ones.
+            layers: By name; by default linear layers and convolutions, but the first one, the
+                depthwise ones and those below `least_weights`.
+            least_weights: Smaller layers stay dense: the last layer of a U-Net can have 32 weights.
             goals: Pattern and sparsity of every layer, as `latency_mix` returns them, instead of
                 `sparsity`, `pattern`, `ratios` and `layers`.
             ramp: Part of the steps in which the sparsity rises.
@@ -112,7 +114,7 @@ class Pruner(Part):
             raise UsageError(
                 f"steps is {steps} and ramp is {ramp}", hint="e.g. steps=1000, ramp=0.6"
             )
-        known = dict(prunable_layers(model) if layers is None else layers)
+        known = dict(prunable_layers(model, least_weights) if layers is None else layers)
         if goals is None:
             goals = _goals_of(known, pattern, resolve_sparsity(pattern, sparsity), ratios)
         reasons = {name: why_not(known[name], goal[0]) for name, goal in goals.items()}
@@ -178,7 +180,8 @@ def prune_once(model: nn.Module, sparsity: float, *, pattern: str = "unstructure
         UsageError: The sparsity or the pattern is wrong.
     """
     check_sparsity(sparsity)
-    Pruner(model, steps=1, sparsity=sparsity, pattern=pattern, ramp=0).finish()
+    pruner = Pruner(model, steps=1, sparsity=sparsity, pattern=pattern, ramp=0, least_weights=0)
+    pruner.finish()
 
 
 def _goals_of(layers: Mapping[str, nn.Module], pattern: str, sparsity: float, ratios: str) -> Goals:

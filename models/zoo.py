@@ -77,6 +77,12 @@ def card(name: str) -> str:
     return (TRAINED_DIR / f"{stem}.md").read_text(encoding="utf-8")
 
 
+def layer_row(layer: Mapping[str, Any]) -> str:
+    """Return a pruned layer as a line of a card's table."""
+    shape = "x".join(map(str, layer["shape"]))
+    return f"| {layer['name']} | {shape} | {layer['zeros']} | {layer['sparsity']:.4f} |"
+
+
 def build(
     name: str,
     *,

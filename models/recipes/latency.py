@@ -21,7 +21,7 @@ from torch import nn
 
 from edgesparse.errors import UsageError
 from edgesparse.models import export
-from edgesparse.models.recipes.layers import prunable_layers, to_matrix
+from edgesparse.models.recipes.layers import LEAST_WEIGHTS, prunable_layers, to_matrix
 from edgesparse.models.recipes.patterns import magnitude_mask, parse_pattern, why_not
 from edgesparse.pruning.patterns import UNSTRUCTURED, Pattern
 from edgesparse.pruning.tradeoff import Curve, Menu
@@ -52,7 +52,7 @@ def latency_mix(
     Raises:
         UsageError: A pattern is unknown, or no layer is known to the compiler by its weight.
     """
-    layers = prunable_layers(model)
+    layers = prunable_layers(model, LEAST_WEIGHTS)
     parsed = [parse_pattern(name) for name in patterns]
     was_training = model.training
     with tempfile.TemporaryDirectory() as folder:

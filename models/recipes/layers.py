@@ -8,12 +8,16 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+LEAST_WEIGHTS = 256  # below, a layer holds too little to be worth its zeros
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
-def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
+def prunable_layers(model: nn.Module, least_weights: int = 0) -> dict[str, nn.Module]:
     """Return name -> layer: linear layers and convolutions, but the first and depthwise ones.
+
+    Layers with fewer than `least_weights` are left out, too.
 
     Source: Elsen et al. 2020, "Fast Sparse ConvNets", section 4: the first convolution and the
     depthwise ones have few weights and stay dense.
@@ -23,7 +27,8 @@ def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: layer
         for index, (name, layer) in enumerate(layers)
-        if isinstance(layer, nn.Linear) or (index > 0 and layer.groups == 1)
+        if (isinstance(layer, nn.Linear) or (index > 0 and layer.groups == 1))
+        and layer.weight.numel() >= least_weights
     }
 
 

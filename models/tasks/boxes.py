@@ -113,6 +113,7 @@ def count_boxes(labels: Array) -> int:
 TASK = Task(
     name="boxes",
     network=network,
+    network_name="yolo",
     architecture="YOLO-like detector, width 0.5, depth 0.5",
     shape=(1, 1, SIZE, SIZE),
     splits=splits,

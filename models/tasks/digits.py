@@ -53,6 +53,7 @@ def splits() -> tuple[Split, Split]:
 TASK = Task(
     name="digits",
     network=network,
+    network_name="mobilenet_v1",
     architecture="MobileNetV1, width 0.5, seven blocks",
     shape=(1, 1, digits.SIZE, digits.SIZE),
     splits=splits,

@@ -107,6 +107,7 @@ def network(width: float) -> nn.Sequential:
 TASK = Task(
     name="keywords",
     network=network,
+    network_name="ds_cnn",
     architecture="DS-CNN-S",
     shape=(1, 1, FRAMES, BANDS),
     splits=splits,

@@ -53,6 +53,7 @@ def network(width: float) -> nn.Module:
 TASK = Task(
     name="shapes",
     network=network,
+    network_name="unet",
     architecture="U-Net, width 0.5",
     shape=(1, 1, SIZE, SIZE),
     splits=splits,

@@ -70,6 +70,7 @@ def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 TASK = Task(
     name="sorting",
     network=network,
+    network_name="transformer",
     architecture="transformer, 2 layers of 72 channels",
     shape=(1, TOKENS, KINDS),
     splits=splits,

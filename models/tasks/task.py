@@ -59,6 +59,7 @@ class Task:
     Attributes:
         name: A key of `tasks.TASKS`.
         network: Untrained network of a width multiplier; 1 is the network that is pruned.
+        network_name: What files of it are called.
         architecture: What it is, for people.
         shape: Of its input, one sample.
         splits: Training and held-out samples, the same for every training seed.
@@ -72,6 +73,7 @@ class Task:
 
     name: str
     network: Callable[[float], nn.Module]
+    network_name: str
     architecture: str
     shape: tuple[int, ...]
     splits: Callable[[], tuple[Split, Split]]

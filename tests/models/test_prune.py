@@ -178,7 +178,7 @@ def test_gradual_pruning_never_lets_weights_grow_back(pattern):
     torch.manual_seed(0)
     model = tiny_network()
     sparsity = None if pattern == "2:8" else 0.75
-    pruner = prune.Pruner(model, steps=40, sparsity=sparsity, pattern=pattern)
+    pruner = prune.Pruner(model, steps=40, sparsity=sparsity, pattern=pattern, least_weights=0)
     zeros = train(model, pruner, 40)
     for earlier, later in itertools.pairwise(zeros):
         assert bool(later[earlier].all())
@@ -194,7 +194,7 @@ def test_masked_training_leaves_plain_layers_with_exact_zeros(method):
     torch.manual_seed(0)
     model = tiny_network()
     optimizer_sees = {id(parameter) for parameter in model.parameters()}
-    pruner = prune.Pruner(model, steps=20, pattern="2:4", method=method)
+    pruner = prune.Pruner(model, steps=20, pattern="2:4", method=method, least_weights=0)
     assert {id(parameter) for parameter in model.parameters()} == optimizer_sees
     zeros = train(model, pruner, 20)
     pruner.finish()
@@ -211,7 +211,7 @@ def test_decayed_weights_count_less_and_less():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8))
     dense = model[0].weight.detach().clone()
-    pruner = prune.Pruner(model, steps=10, pattern="1:2", method="decay", ramp=0.8)
+    pruner = prune.Pruner(model, steps=10, pattern="1:2", method="decay", ramp=0.8, least_weights=0)
     seen = []
     for _ in range(10):
         pruner.step()
@@ -223,7 +223,7 @@ def test_decayed_weights_count_less_and_less():
 def test_straight_through_moves_pruned_weights():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8))
-    pruner = prune.Pruner(model, steps=10, pattern="1:2", method="sr-ste")
+    pruner = prune.Pruner(model, steps=10, pattern="1:2", method="sr-ste", least_weights=0)
     model(torch.ones(1, 8)).sum().backward()
     original = model[0].parametrizations.weight.original
     pull = 2e-4 * original.detach() * ~pruner._masks["0"]
@@ -232,11 +232,17 @@ def test_straight_through_moves_pruned_weights():
 
 def test_a_layer_that_does_not_fit_stays_dense_and_says_why():
     model = nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 4))
-    pruner = prune.Pruner(model, steps=1, pattern="2:8", ramp=0)
+    pruner = prune.Pruner(model, steps=1, pattern="2:8", ramp=0, least_weights=0)
     assert list(pruner.layers) == ["0"]
     assert pruner.left_dense == {"1": "12 input channels are no multiple of 8"}
     pruner.finish()
     assert [int((layer.weight == 0).sum()) for layer in model] == [72, 0]
+
+
+def test_small_layers_stay_dense_unless_asked_for():
+    model = tiny_network()
+    assert list(prune.Pruner(model, steps=1, sparsity=0.5).layers) == ["block2.pointwise.conv"]
+    assert len(prune.Pruner(model, steps=1, sparsity=0.5, least_weights=0).layers) == 3
 
 
 def test_prune_once_and_count_agree():
@@ -264,5 +270,5 @@ def test_prune_once_and_count_agree():
 def test_wrong_arguments_of_the_pruner(options, message):
     model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 8))
     with pytest.raises(UsageError, match=message) as caught:
-        prune.Pruner(model, **{"steps": 10, **options})
+        prune.Pruner(model, **{"steps": 10, "least_weights": 0, **options})
     assert caught.value.hint
