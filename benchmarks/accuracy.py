@@ -6,7 +6,7 @@
 
 Phases: `train` trains the cells of the table (`accuracy_cells.py`); `gate` compiles the networks of
 the first seed for host, wasm and arm64 and compares the score of the held-out samples with
-onnxruntime's; `time` measures their bundles in turns; `page` writes the document and its plots.
+onnxruntime's; `time` measures those bundles in turns; `page` writes the document and its plots.
 Every finished cell is a line of the JSON file, and is skipped when the command is run again.
 """
 

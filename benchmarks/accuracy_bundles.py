@@ -11,7 +11,6 @@ from measuring import Row, compile_model, say
 from rich.progress import track
 
 import edgesparse
-from edgesparse.bundle import Bundle
 from edgesparse.check import Tolerance, check
 from edgesparse.errors import DeviceError
 from edgesparse.harness.bench import Limits
@@ -66,7 +65,7 @@ def timed(
     """Yield rows of bundles that take turns with the dense one of their task.
 
     Args:
-        cells: Networks that have been written.
+        cells: Networks; those that the gate has not compiled are left out.
         folder: Of the results.
         done: Keys and targets that are measured already.
         seconds: Of measuring each bundle.
@@ -74,10 +73,15 @@ def timed(
     for name in dict.fromkeys(cell.task for cell in cells):
         reference = Cell(name, "dense", "dense", 0.0, COMPILED_SEED)
         for target in TIMED:
+            if not bundle_path(reference, target, folder).exists():
+                continue
             missing = [
                 cell
                 for cell in cells
-                if cell.task == name and (cell.key, target) not in done and cell != reference
+                if cell.task == name
+                and cell != reference
+                and (cell.key, target) not in done
+                and bundle_path(cell, target, folder).exists()
             ]
             groups = [missing[i : i + _TOGETHER] for i in range(0, len(missing), _TOGETHER)]
             for group in track(groups, description=f"timing {name}, {target}"):
@@ -87,7 +91,7 @@ def timed(
 def _take_turns(
     cells: Sequence[Cell], target: str, folder: pathlib.Path, seconds: float
 ) -> list[Row]:
-    bundles = [(cell.key, _bundle(cell, target, folder)) for cell in cells]
+    bundles = [(cell.key, edgesparse.Bundle(bundle_path(cell, target, folder))) for cell in cells]
     try:
         device = resolve_device(None, bundles[0][1])
     except DeviceError as error:
@@ -108,8 +112,6 @@ def _take_turns(
     return rows
 
 
-def _bundle(cell: Cell, target: str, folder: pathlib.Path) -> Bundle:
-    """Return the bundle that the gate left, or a new one."""
-    model = model_path(folder, cell.key)
-    path = model.with_suffix(f".{target}")
-    return edgesparse.Bundle(path) if path.exists() else compile_model(model, target)
+def bundle_path(cell: Cell, target: str, folder: pathlib.Path) -> pathlib.Path:
+    """Return where the gate leaves the bundle of a network."""
+    return model_path(folder, cell.key).with_suffix(f".{target}")

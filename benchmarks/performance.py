@@ -45,7 +45,8 @@ def main() -> None:
     folder = options.output.parent / "plots"
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.svg"):
-        stale.unlink()
+        if not stale.name.startswith("accuracy_"):  # those are accuracy.py's
+            stale.unlink()
     for name, svg in plots.items():
         (folder / name).write_text(svg, encoding="utf-8")
     options.output.write_text(text, encoding="utf-8")

@@ -38,6 +38,10 @@ class Entry:
 TRAINED = {
     "digits_mobilenet_v1": "small MobileNetV1 for 1x32x32 digits, 80 % zeros, trained",
     "digits_mobilenet_v1_dense": "the same network before pruning",
+    "keywords_ds_cnn": "DS-CNN for generated keywords, 75 % zeros in blocks of 4, trained",
+    "sorting_transformer": "small transformer that sorts tokens, 75 % zeros, trained",
+    "shapes_unet": "small U-Net that segments shapes, 75 % zeros in blocks of 4, trained",
+    "boxes_yolo": "small detector of shapes, 75 % zeros in blocks of 4, trained",
 }
 
 
@@ -208,7 +212,7 @@ def _recipe(name: str) -> Recipe:
     if name in TRAINED:
         raise UsageError(
             f"zoo network '{name}' is trained and stored, it cannot be built",
-            hint=f"zoo.path('{name}') is its file; `python -m edgesparse.models.digits` retrains",
+            hint=f"zoo.path('{name}') is its file, and its card tells the command that trains it",
         )
     _check_name(name, ZOO)
     return ZOO[name]

@@ -1,5 +1,6 @@
 """The accuracy table: which cells there are, that what is done stays done, and the page."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -22,7 +23,7 @@ COMMON = {"cpu": "a core", "edgesparse": "1.2.3", "command": "python benchmarks/
 
 
 def row_of(cell: Cell, score: float) -> dict[str, object]:
-    row = accuracy_cells.dataclasses.asdict(cell)
+    row = dataclasses.asdict(cell)
     sizes = {"parameters": 100, "seconds": 2.0, "dense_seconds": 0.0, "left": 0.5}
     return {"what": "accuracy", "key": cell.key, **row, "metric": "top1", "score": score, **sizes}
 
@@ -116,3 +117,34 @@ def test_rows_tell_command_and_machine(tmp_path: pathlib.Path):
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [line["x"] for line in lines] == [1, 2]
     assert all(line["cpu"] and line["threads"] == 1 for line in lines)
+
+
+@pytest.mark.slow
+def test_from_training_to_times(tmp_path: pathlib.Path, monkeypatch):
+    """Two real networks, trained for a few steps, compared and measured on the host."""
+    pytest.importorskip("onnxruntime")
+    import accuracy_bundles
+
+    from edgesparse.models.tasks import sorting
+
+    data = sorting.make(64, seed=1), sorting.make(10, seed=2)
+    schedule = dataclasses.replace(sorting.TASK.schedule, batch=16, dense_steps=4, prune_steps=10)
+    task = dataclasses.replace(sorting.TASK, splits=lambda: data, schedule=schedule)
+    monkeypatch.setattr(tasks, "load", lambda name: task)
+    monkeypatch.setattr(accuracy_bundles, "TARGETS", ("host",))
+    cells = [
+        Cell("sorting", "dense", "dense", 0.0, 0),
+        Cell("sorting", "gradual", "block4", 0.9, 0),
+    ]
+    rows = [accuracy_cells.run_cell(cell, tmp_path) for cell in cells]
+    assert [row["left"] for row in rows] == [1.0, pytest.approx(0.1, abs=0.01)]
+    for cell in cells:
+        gate = accuracy_bundles.run_gate(cell, tmp_path)["targets"]["host"]
+        assert gate["problems"] == []
+        assert gate["samples"] == 10
+        assert gate["bundle_percent"] == gate["onnxruntime_percent"]
+    (found,) = accuracy_bundles.timed(cells, tmp_path, set(), 0.02)
+    assert [(row["key"], row["target"]) for row in found] == [(cells[1].key, "host")]
+    assert found[0]["us_median"] > 0 and found[0]["us_dense"] > 0
+    done = {(cells[1].key, "host")}
+    assert list(accuracy_bundles.timed(cells, tmp_path, done, 0.02)) == []

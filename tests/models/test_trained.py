@@ -14,6 +14,9 @@ import pytest
 from edgesparse.errors import UsageError
 from edgesparse.models import zoo
 
+DIGITS = [name for name in zoo.TRAINED if name.startswith("digits")]
+OTHERS = [name for name in zoo.TRAINED if name not in DIGITS]
+
 
 def test_list_holds_committed_and_buildable_networks():
     entries = {entry.name: entry for entry in zoo.list_models()}
@@ -23,7 +26,7 @@ def test_list_holds_committed_and_buildable_networks():
     assert all(entry.description and "\n" not in entry.description for entry in entries.values())
 
 
-@pytest.mark.parametrize("name", zoo.TRAINED)
+@pytest.mark.parametrize("name", DIGITS)
 def test_accuracy_under_onnxruntime_is_that_of_the_card(name):
     digits = pytest.importorskip("edgesparse.models.digits")
     pytest.importorskip("onnxruntime")
@@ -34,6 +37,30 @@ def test_accuracy_under_onnxruntime_is_that_of_the_card(name):
     measured = digits.measure_accuracy(zoo.path(name), split)
     assert str(measured) == match[1]
     assert measured.right / measured.total > 0.97
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_score_under_onnxruntime_is_that_of_the_card(name):
+    pytest.importorskip("torch", reason="needs torch: pip install 'edgesparse[models]'")
+    pytest.importorskip("onnxruntime")
+    from edgesparse.models import scoring, tasks
+
+    task = tasks.load(name.split("_")[0])
+    held = task.splits()[1]
+    score = task.score(scoring.run_onnx(zoo.path(name), held.inputs), held.labels)
+    assert f"| {name} | {score:.2%} |" in zoo.card(name)
+    assert f"train {task.name} " in zoo.card(name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_zeros_of_each_layer_are_those_of_the_card(name):
+    graph = onnx.load(zoo.path(name)).graph
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    zeros = sorted(int(a.size - np.count_nonzero(a)) for a in arrays if a.ndim >= 2)
+    rows = re.findall(r"^\| \S+ \| [\dx]+ \| (\d+) \| [\d.]+ \|$", zoo.card(name), re.M)
+    told = sorted(int(count) for count in rows if count != "0")
+    assert told == [count for count in zeros if count][-len(told) :]
+    assert len(told) > 3
 
 
 def test_zeros_are_those_of_the_card():
@@ -51,15 +78,20 @@ def test_zeros_are_those_of_the_card():
 @pytest.mark.parametrize("name", zoo.TRAINED)
 def test_file_is_small_static_and_of_no_machine(name):
     data = zoo.path(name).read_bytes()
-    assert len(data) < 2**20
     assert b'File "' not in data
     assert b"site-packages" not in data
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)
-    (image,), (logits,) = model.graph.input, model.graph.output
-    assert (image.name, logits.name) == ("image", "logits")
-    assert [size.dim_value for size in image.type.tensor_type.shape.dim] == [1, 1, 32, 32]
+    (given,), (made,) = model.graph.input, model.graph.output
+    task = name.split("_")[0]
+    assert given.name == {"keywords": "features", "sorting": "tokens"}.get(task, "image")
+    assert made.name == {"boxes": "detections"}.get(task, "logits")
+    assert all(size.dim_value > 0 for size in given.type.tensor_type.shape.dim)
     assert not {node.op_type for node in model.graph.node} & {"BatchNormalization"}
+
+
+def test_everything_committed_is_small_together():
+    assert sum(file.stat().st_size for file in zoo.TRAINED_DIR.iterdir()) < 8_000_000
 
 
 def test_heldout_images_are_those_of_scikit_learn():
@@ -110,7 +142,8 @@ def test_committed_network_is_not_built(tmp_path):
 
 def test_zoo_imports_without_torch():
     program = (
-        "import sys; from edgesparse.models import digits, zoo; zoo.list_models(); "
+        "import sys; from edgesparse.models import digits, tasks, train, zoo; "
+        "zoo.list_models(); "
         "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     )
     subprocess.run(
