@@ -53,6 +53,7 @@ __all__ = [
     "prunable_layers",
     "prune_once",
     "resolve_sparsity",
+    "why_not",
 ]
 
 METHODS: dict[str, type[nn.Module] | None] = {
@@ -114,8 +115,15 @@ class Pruner(Part):
             raise UsageError(
                 f"steps is {steps} and ramp is {ramp}", hint="e.g. steps=1000, ramp=0.6"
             )
-        known = dict(prunable_layers(model, least_weights) if layers is None else layers)
-        if goals is None:
+        if goals is not None:
+            known = prunable_layers(model)
+            if unknown := [name for name in goals if name not in known]:
+                raise UsageError(
+                    f"the model has no such layers to prune: {', '.join(unknown)}",
+                    hint=f"it has {', '.join(known)}",
+                )
+        else:
+            known = dict(prunable_layers(model, least_weights) if layers is None else layers)
             goals = _goals_of(known, pattern, resolve_sparsity(pattern, sparsity), ratios)
         reasons = {name: why_not(known[name], goal[0]) for name, goal in goals.items()}
         self.left_dense = {name: reason for name, reason in reasons.items() if reason is not None}

@@ -159,6 +159,11 @@ def build(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "ops": written.ops,
         "layers": prune.count_zeros(prune.prunable_layers(model)),
+        "left_dense": [
+            name
+            for name, layer in prune.prunable_layers(model).items()
+            if prune.why_not(layer, prune.parse_pattern(pattern))
+        ],
     }
 
 

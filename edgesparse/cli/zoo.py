@@ -108,6 +108,8 @@ def build_command(
         f"{output}: {name}, input {shape}, {zeros:g} % zeros ({pattern}),"
         f" seed {seed}, {format_bytes(card['size_bytes'])}"
     )
+    if dense := card["left_dense"]:
+        say(f"{len(dense)} layers stay dense, {pattern} does not fit them: {', '.join(dense)}")
 
 
 @command.command("card")

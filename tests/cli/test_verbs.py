@@ -324,6 +324,7 @@ def test_zoo_build_passes_everything_on(run, monkeypatch) -> None:
             "input_shape": [1, 3, 32, 32],
             "size_bytes": 1000,
             "sparsity": sparsity,
+            "left_dense": ["stem", "head"] if options["pattern"] == "2:4" else [],
         }
 
     monkeypatch.setattr("edgesparse.models.zoo.build", build)
@@ -335,3 +336,5 @@ def test_zoo_build_passes_everything_on(run, monkeypatch) -> None:
     for pattern, sparsity in (("block4", 0.8), ("2:4", None)):
         run("zoo", "build", "x", "--pattern", pattern, "-o", "m.onnx")
         assert calls[-1][1]["sparsity"] == sparsity
+    told = run("zoo", "build", "x", "--pattern", "2:4", "-o", "m.onnx").err
+    assert "2 layers stay dense, 2:4 does not fit them: stem, head" in told

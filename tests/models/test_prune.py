@@ -264,6 +264,7 @@ def test_prune_once_and_count_agree():
         ({"sparsity": 0.5, "ratios": "magic"}, "ratios 'magic' is unknown"),
         ({"sparsity": 0.5, "steps": 0}, "steps is 0"),
         ({"sparsity": 0.5, "layers": {}}, "the model has nothing to prune"),
+        ({"goals": {"7": (prune.parse_pattern("2:4"), 0.5)}}, "has no such layers to prune: 7"),
         ({"pattern": "1:32"}, "8 input channels are no multiple of 32; 16 input channels"),
     ],
 )
