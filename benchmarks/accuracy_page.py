@@ -14,6 +14,7 @@ from tables import commands, groups, markdown
 from edgesparse.models import tasks
 
 TARGETS = ("host", "wasm")
+FAR_OFF = 0.05  # zeros more or less than a column says are told in the cell
 # Series of the plots; the tables have all.
 PLOTTED = {
     "small dense": ("dense", "dense"),
@@ -73,7 +74,8 @@ nothing about ImageNet. A network is trained densely, then trained on for fewer 
 prunes it; `dense` is trained on for as long without pruning. Scores are of held-out samples.
 *mean ± half the range* over the seeds that were trained; without ±, one seed. Sparsity is that of
 the layers that are pruned (not the first convolution, nor depthwise ones). N:M is 2:4, 1:4, 1:8
-and 1:16, so its last columns mean 87.5 and 93.75 % zeros; `low-rank` saves as many weights as the
+and 1:16, so its last columns mean 87.5 and 93.75 % zeros; layers whose channels M does not divide
+stay dense, and zeros far from the column's are told in the cell. `low-rank` saves as many weights as the
 column says, with no zeros. `int8` networks have weights on int8's grid and are scored and timed in
 float32.
 
@@ -181,6 +183,14 @@ def mean_and_spread(scores: Sequence[float]) -> str:
     return f"{mean:.1f}" + (f" ± {(max(scores) - min(scores)) / 2:.1f}" if len(scores) > 1 else "")
 
 
+def other_zeros(rows: Sequence[Row], cell: Cell) -> str:
+    """Return what is to be said where a network is not as sparse as its column says."""
+    found = [row["left"] for row in rows if row["key"] == cell.key]
+    if not found or abs(1 - found[0] - cell.sparsity) <= FAR_OFF:
+        return ""
+    return f" ({1 - found[0]:.0%} zeros)"
+
+
 def cell_of(name: str, recipe: str, pattern: str, sparsity: float) -> Cell:
     """Return the first seed's cell of a line and a column of the table."""
     *_, cell = cells_of([name], [(recipe, pattern)], [sparsity], seeds=1, widths=())
@@ -195,7 +205,7 @@ def score_table(name: str, rows: Sequence[Row]) -> str:
         for sparsity in SPARSITIES:
             cell = cell_of(name, recipe, pattern, sparsity)
             wanted = {"recipe": recipe, "pattern": cell.pattern, "sparsity": sparsity}
-            cells.append(mean_and_spread(scores_of(rows, **wanted)))
+            cells.append(mean_and_spread(scores_of(rows, **wanted)) + other_zeros(rows, cell))
         if any(cells):
             lines.append([f"{recipe}, {pattern}", *cells])
     dense = mean_and_spread(scores_of(rows, recipe="dense", width=1.0))
