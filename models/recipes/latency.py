@@ -2,7 +2,8 @@
 
 Every layer is priced in every pattern at several densities by the compiler's own cost model, as
 `edgesparse sparsify` does it; error is the share of the weights' energy that is pruned. Errors add
-up over layers, and so do times, so one price for time and zeros finds the best mix.
+up over layers, and so do times, so one price for time finds the mix of least error within a budget:
+the time that one pattern for all layers would take.
 
 Source: Xu et al. 2023, "SparseByteNN: A Novel Mobile Inference Acceleration Framework Based on
 Fine-Grained Group Sparsity" (a pattern of its own for each operator); the choice itself is that of
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from edgesparse.pruning.patterns import UNSTRUCTURED, Pattern
 from edgesparse.pruning.tradeoff import Curve, Menu
 
 PATTERNS = ("unstructured", "block2", "block4", "block8")
+REFERENCE = "block4"
 DENSITIES = (0.7, 0.5, 0.35, 0.25, 0.16, 0.1, 0.06, 0.03)
 
 Goals = dict[str, tuple[Pattern, float]]
@@ -39,15 +41,18 @@ def latency_mix(
     *,
     target: str = "host",
     patterns: Sequence[str] = PATTERNS,
+    reference: str = REFERENCE,
 ) -> Goals:
     """Return name -> pattern and sparsity of every layer, for `Pruner(goals=...)`.
 
     Args:
         model: A trained model; it is exported as it is, and put back into its mode.
         shape: Of its input.
-        sparsity: Zeros over all layers.
+        sparsity: That of the reference; what the mix comes to is another.
         target: What times are predicted for.
         patterns: To choose from.
+        reference: The pattern that, at this sparsity in all layers, is predicted to take the time
+            that the mix may take.
 
     Raises:
         UsageError: A pattern is unknown, or no layer is known to the compiler by its weight.
@@ -69,7 +74,10 @@ def latency_mix(
         for name in priced.names
     ]
     menu = Menu(curves, [layers[name].weight.numel() for name in priced.names])
-    chosen = menu.at_sparsity(sparsity)
+    budget = sum(
+        priced.microseconds(name, sparsity, parse_pattern(reference)) for name in priced.names
+    )
+    chosen = menu.within_us(budget)
     return {
         name: (choice.pattern or UNSTRUCTURED, 1 - choice.density)
         for name, choice in zip(priced.names, chosen, strict=True)
@@ -100,11 +108,19 @@ class _Priced:
             )
         self.names = list(self._layers)
 
+    def microseconds(self, name: str, sparsity: float, pattern: Pattern) -> float:
+        """Return the predicted time of a layer, as pruned by magnitude."""
+        module = self._modules[name]
+        if why_not(module, pattern) is not None:
+            sparsity = 0.0
+        kept = to_matrix(module, magnitude_mask(module, sparsity, pattern)).numpy()
+        return self._pricing.microseconds(self._layers[name], kept[None], _in_order(kept))
+
     def curve(self, name: str, pattern: Pattern) -> Curve:
         """Return error and predicted time over density."""
         module, layer = self._modules[name], self._layers[name]
         squares = to_matrix(module, module.weight.detach()).double().square()
-        order = np.arange(len(squares))[None]
+        order = _in_order(squares)
         points = [(1.0, 0.0, self._pricing.microseconds(layer, _ones(squares), order))]
         for density in DENSITIES:
             kept = to_matrix(module, magnitude_mask(module, 1 - density, pattern))
@@ -113,6 +129,11 @@ class _Priced:
             points.append((float(kept.double().mean()), error, us))
         density_of, error_of, us_of = (np.array(column) for column in zip(*points, strict=True))
         return Curve(pattern, density_of, error_of, us_of)
+
+
+def _in_order(matrix: Sized) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return rows as they are: pruned blocks are of consecutive ones."""
+    return np.arange(len(matrix))[None]
 
 
 def _ones(matrix: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -151,15 +151,23 @@ def test_rounded_activations_keep_zero_and_the_extremes():
     assert float(x.grad[1:-1].min()) == 1.0
 
 
-def test_latency_mix_meets_the_sparsity_and_prunes_what_costs_time():
-    pytest.importorskip("onnxruntime")
+def test_latency_mix_is_within_the_time_of_its_reference(monkeypatch):
     model = network().eval()
     before = copy.deepcopy(model.state_dict())
-    goals = prune.latency_mix(model, SHAPE, 0.7, target="wasm")
-    layers = prune.prunable_layers(model)
-    sizes = {name: layers[name].weight.numel() for name in goals}
-    zeros = sum(sizes[name] * sparsity for name, (_, sparsity) in goals.items())
-    assert zeros / sum(sizes.values()) == pytest.approx(0.7, abs=0.05)
+    budgets = []
+    within = latency.Menu.within_us
+
+    def within_us(menu, budget):
+        chosen = within(menu, budget)
+        budgets.append((budget, sum(choice.us for choice in chosen)))
+        return chosen
+
+    monkeypatch.setattr(latency.Menu, "within_us", within_us)
+    goals, faster = (prune.latency_mix(model, SHAPE, s, target="wasm") for s in (0.5, 0.9))
+    assert all(used <= budget for budget, used in budgets)
+    assert budgets[1][0] < budgets[0][0]
+    left = [sum(1 - sparsity for _, sparsity in each.values()) for each in (goals, faster)]
+    assert left[1] < left[0]
     assert {pattern.name for pattern, _ in goals.values()} <= {"unstructured", *latency.PATTERNS}
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
     pruner = prune.Pruner(model, steps=1, goals=goals, ramp=0)
