@@ -6,7 +6,7 @@ import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 
-from accuracy_cells import METHODS, SPARSITIES, Cell, cells_of
+from accuracy_cells import COMPILED_SEED, METHODS, SPARSITIES, Cell, cells_of
 from measuring import Row, say
 from plots import Point, line_chart, linear_axis
 from tables import commands, groups, markdown
@@ -52,7 +52,7 @@ def page(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
     times = {(row["key"], row["target"]): row for row in rows if row["what"] == "accuracy_time"}
     gates = {row["key"]: row for row in rows if row["what"] == "accuracy_gate"}
     plots: dict[str, str] = {}
-    parts = [introduction(list(cells.values())), coverage(cells), gate_section(gates)]
+    parts = [introduction(list(cells.values())), coverage(cells), gate_section(gates, cells)]
     for (name,), group in sorted(
         groups(cells.values(), "task").items(), key=lambda item: list(tasks.TASKS).index(item[0][0])
     ):
@@ -72,7 +72,8 @@ What each recipe of `models/` costs in accuracy, and what it gains in time. Writ
 Tasks are generated or small (see [recipes.md](recipes.md)): they tell recipes apart, they say
 nothing about ImageNet. A network is trained densely, then trained on for fewer steps while a recipe
 prunes it; `dense` is trained on for as long without pruning. Scores are of held-out samples.
-*mean ± half the range* over the seeds that were trained; without ±, one seed.
+*mean ± half the range* over the seeds that were trained; without ±, one seed, and then differences
+of a point may be chance. Seconds of training are of the machine as it was, busy or not.
 
 Sparsity is that of the layers that are pruned (not the first convolution, nor depthwise ones, nor
 layers with fewer than 256 weights). N:M is 2:4, 1:4, 1:8 and 1:16, so its last columns mean 87.5
@@ -106,15 +107,15 @@ def coverage(cells: Mapping[str, Row]) -> str:
     said = (
         "This is the whole table."
         if found_total == total
-        else f"**This page holds {found_total} of the {total} networks of the whole table.** The"
-        " rest is made by the same command as all of it (what is done is skipped):"
+        else f"**This page holds {found_total} of the {total} networks of the whole table.**"
+        " Empty cells were not trained, or not timed. The whole table is made by"
     )
     made = "Made by:\n\n" + commands(cells.values())
     whole = "    python benchmarks/accuracy.py --jobs 2"
     return "\n\n".join(["## What is here", said, whole, table, made])
 
 
-def gate_section(gates: Mapping[str, Row]) -> str:
+def gate_section(gates: Mapping[str, Row], cells: Mapping[str, Row]) -> str:
     """Return how the compiled networks' scores compare with onnxruntime's."""
     lines, worst = [], 0.0
     for target in ("host", "wasm", "arm64"):
@@ -128,15 +129,17 @@ def gate_section(gates: Mapping[str, Row]) -> str:
         failed = sum(bool(each["problems"]) for each in checked)
         samples = sum(each["samples"] for each in checked)
         device = ", ".join(dict.fromkeys(each["device"] for each in checked))
-        cells = [target, device, str(len(checked)), str(samples), str(equal)]
+        counts = [target, device, str(len(checked)), str(samples), str(equal)]
         largest = max(each["max_abs"] for each in checked)
-        lines.append([*cells, f"{max(drops):.3f}", f"{largest:.1e}", str(failed)])
+        lines.append([*counts, f"{max(drops):.3f}", f"{largest:.1e}", str(failed)])
     if not lines:
         return "## The gate\n\nNothing of it has been compiled and compared yet."
     header = ["Target", "Device", "Networks", "Samples", "Same score", "Largest difference, points"]
+    trained = sum(row["seed"] == COMPILED_SEED for row in cells.values())
     text = (
-        "Every network of seed 0 listed here was compiled for each target, and its bundle scored on"
-        " all held-out samples beside onnxruntime on the exported file. *Outside* counts networks"
+        f"Of the {trained} networks of seed 0 that were trained, {len(gates)} have been compiled for"
+        " each target, and their bundles scored on all held-out samples beside onnxruntime on the"
+        " exported file. *Outside* counts networks"
         " of which any output is beyond `edgesparse check`'s tolerance, or the score beyond a tenth"
         " of a point."
     )
@@ -321,4 +324,4 @@ def front_sentence(
         if not any(u <= us and s >= score and (u, s) != (us, score) for _, (u, s) in every)
     ]
     listed = "; ".join(text for _, text in sorted(front))
-    return f"On the {target} no other network is both faster and better than: {listed}."
+    return f"On {target} no other network is both faster and better than: {listed}."
