@@ -137,10 +137,9 @@ def gate_section(gates: Mapping[str, Row], cells: Mapping[str, Row]) -> str:
     header = ["Target", "Device", "Networks", "Samples", "Same score", "Largest difference, points"]
     trained = sum(row["seed"] == COMPILED_SEED for row in cells.values())
     text = (
-        f"Of the {trained} networks of seed 0 that were trained, {len(gates)} have been compiled for"
-        " each target, and their bundles scored on all held-out samples beside onnxruntime on the"
-        " exported file. *Outside* counts networks"
-        " of which any output is beyond `edgesparse check`'s tolerance, or the score beyond a tenth"
+        f"Of the {trained} networks of seed 0 that were trained, {len(gates)} have been compiled"
+        " for each target, and their bundles scored on all held-out samples beside onnxruntime on"
+        " the exported file. *Outside* counts networks of which any output is beyond `edgesparse check`'s tolerance, or the score beyond a tenth"
         " of a point."
     )
     return "\n\n".join(
