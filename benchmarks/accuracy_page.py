@@ -139,8 +139,8 @@ def gate_section(gates: Mapping[str, Row], cells: Mapping[str, Row]) -> str:
     text = (
         f"Of the {trained} networks of seed 0 that were trained, {len(gates)} have been compiled"
         " for each target, and their bundles scored on all held-out samples beside onnxruntime on"
-        " the exported file. *Outside* counts networks of which any output is beyond `edgesparse check`'s tolerance, or the score beyond a tenth"
-        " of a point."
+        " the exported file. *Outside* counts networks of which any output is"
+        " beyond `edgesparse check`'s tolerance, or the score beyond a tenth of a point."
     )
     return "\n\n".join(
         [
