@@ -27,8 +27,10 @@ from pathlib import Path
 
 from edgesparse import glue, runtime
 from edgesparse.errors import DeviceError
+from edgesparse.files import whole_file
 from edgesparse.plan import IMAGE_SYMBOL, Plan
 from edgesparse.target import Target
+from edgesparse.user_cache import CACHE_VARIABLE
 
 Progress = Callable[[str], None]
 
@@ -116,6 +118,7 @@ def build_simulator(output: Path) -> None:
 
     Raises:
         DeviceError: ziglang is not installed.
+        OutputError: The file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
         work = Path(name)
@@ -125,10 +128,10 @@ def build_simulator(output: Path) -> None:
         files = [file for file in sources if file.endswith(".c")]
         shared = ["-O2", "-fPIC", "-shared", *files, "-o", "armtime.so"]
         _run_all(work, [["cc", *_STRICT, *shared]])
-        output.parent.mkdir(parents=True, exist_ok=True)
-        finished = output.with_suffix(f".{os.getpid()}")
-        shutil.copy(work / "armtime.so", finished)
-        finished.replace(output)
+        hint = f"choose another cache folder with {CACHE_VARIABLE}"
+        with whole_file(output, hint) as partial:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(work / "armtime.so", partial)
 
 
 def _write_sources(work: Path, plan: Plan, object_bytes: bytes, payload_sha256: str) -> None:

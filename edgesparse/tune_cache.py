@@ -17,7 +17,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgesparse.errors import OutputError
+from edgesparse.files import whole_file
 from edgesparse.geometry import static_shape
 from edgesparse.harness.local import cpu_name
 from edgesparse.passes import candidates, editing, select_pattern
@@ -34,6 +34,7 @@ from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 # Raise it when kernels become faster or slower: what was measured before then no longer counts.
 KERNEL_SCHEMA = 1
 
+_HINT = f"choose another folder with the environment variable {CACHE_VARIABLE}"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.json")
 
 
@@ -180,14 +181,8 @@ class TuneCache:
         text = json.dumps({**document, "sha256": _digest(document)}, indent=1, sort_keys=True)
         with _reporting("writing", self.path):
             self.prepare()
-            handle, name = tempfile.mkstemp(prefix=f".{entry.key[:8]}.", dir=self._folder)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text + "\n")
-                os.replace(name, self._folder / f"{entry.key}.json")
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+        with whole_file(self._folder / f"{entry.key}.json", _HINT) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
 
     def prepare(self) -> None:
         """Make the folder; worth doing before minutes of measuring.
@@ -208,7 +203,7 @@ def _reporting(doing: str, path: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{doing} the cache {path}: {error.strerror or error}",
-            hint=f"choose another folder with the environment variable {CACHE_VARIABLE}",
+            hint=_HINT,
         ) from error
 
 

@@ -12,8 +12,6 @@ import contextlib
 import dataclasses
 import io
 import logging
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +24,8 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch import nn
 
-from edgesparse.errors import OutputError, UsageError
+from edgesparse.errors import UsageError
+from edgesparse.files import whole_file
 
 OPSETS = {"dynamo": 20, "torchscript": 17}
 _MACHINE_DEPENDENT = "pkg.torch.onnx.stack_trace"
@@ -105,16 +104,9 @@ def write_atomically(output: Path, data: bytes) -> None:
     Raises:
         OutputError: The folder or the file cannot be written.
     """
-    try:
+    with whole_file(output, "choose another output path") as partial:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as folder:
-            part = Path(folder) / "part"
-            part.write_bytes(data)
-            os.replace(part, output)
-    except OSError as error:
-        raise OutputError(
-            f"writing '{output}': {error.strerror}", hint="choose another output path"
-        ) from error
+        partial.write_bytes(data)
 
 
 def _trace(model: nn.Module, shape: tuple[int, ...], settings: Settings) -> ir.Model:

@@ -54,6 +54,8 @@ class ReorderChannelsPass(ir.passes.InPlacePass):
         orders: dict[ChannelClass, Order] = {}
         for one in channels.classes:
             producers = _producers(one, self.target)
+            if any(ORDER_KEY in producer.node.metadata_props for producer in producers):
+                continue  # decided by an earlier run
             if producers and (choice := _choose(one, producers, self.target)) is not None:
                 orders[one] = choice.order
         _explain_fixed(channels)

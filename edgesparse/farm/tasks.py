@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from edgesparse.bundle import Bundle
 from edgesparse.errors import EdgeSparseError, OutputError
 from edgesparse.farm.matrix import Settings
+from edgesparse.files import whole_file
 
 _KEY_FILE = "farm.json"
 
@@ -189,15 +189,8 @@ def _make_folder(path: pathlib.Path) -> None:
 
 def _write(path: pathlib.Path, document: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path, "name another folder with `--output`") as partial:
         partial.write_text(json.dumps(document), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="name another folder with `--output`"
-        ) from error
 
 
 def pack_bundle(folder: str, into: str) -> bytes:

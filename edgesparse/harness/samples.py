@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgesparse.errors import OutputError, UsageError
+from edgesparse.errors import UsageError
+from edgesparse.files import whole_file
 from edgesparse.harness.tensors import Array
 from edgesparse.metrics import check_labels
 
@@ -111,17 +112,11 @@ def write_npz(path: str | pathlib.Path, arrays: Mapping[str, Array]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    goal = pathlib.Path(path)
-    partial = goal.with_name(f".{goal.name}.partial")
-    try:
+    with (
+        whole_file(pathlib.Path(path), "choose another file with `--outputs`") as partial,
         # Not numpy.savez, whose own parameter names no array could have.
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-        partial.replace(goal)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="choose another file with `--outputs`"
-        ) from error
+        zipfile.ZipFile(partial, "w") as archive,
+    ):
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgesparse.errors import OutputError
+from edgesparse.files import whole_file
 from edgesparse.harness.samples import write_npz
 from edgesparse.pruning.network import Array, Network
 
@@ -19,16 +19,9 @@ def write_model(network: Network, constants: Mapping[str, Array], output: pathli
         OutputError: The file cannot be written.
     """
     proto = network.with_constants(constants)
-    partial = output.with_name(f".{output.name}.partial")
-    try:
+    with whole_file(output, "choose another file with `--output`") as partial:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(proto.SerializeToString(deterministic=True))
-        partial.replace(output)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {output}: {error.strerror}", hint="choose another file with `--output`"
-        ) from error
 
 
 def write_masks(network: Network, constants: Mapping[str, Array], output: pathlib.Path) -> None:

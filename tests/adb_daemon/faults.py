@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+from interrupts import heed_ctrl_c
+
 from adb_daemon.bad_phones import (
     NoExecution,
     NoFeatures,
@@ -222,6 +224,7 @@ def _ended_by(number: signal.Signals) -> Callable[[Rig], None]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            preexec_fn=heed_ctrl_c,
         )
         assert process.stdout
         with process, process.stdout:

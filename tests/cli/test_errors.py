@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from interrupts import heed_ctrl_c
 
 from edgesparse.errors import LatencyError, UnsupportedModelError
 
@@ -238,12 +239,18 @@ def test_ctrl_c_ends_a_hanging_runner(make_bundle) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
         text=True,
     )
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("measuring")
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("measuring")
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode == 130
     assert err.strip() == ""
 

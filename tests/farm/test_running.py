@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from interrupts import heed_ctrl_c
 
 from edgesparse.bundle import Bundle
 from edgesparse.cli import farm as verb
@@ -246,12 +247,18 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_is_done(write_model, tmp_path) 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("compile: double for host")
-    time.sleep(1.0)  # until it measures; wherever it is, it must end
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("compile: double for host")
+        time.sleep(1.0)  # until it measures; wherever it is, it must end
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode == 130
     assert "Traceback" not in err
     deadline = time.monotonic() + 20

@@ -15,7 +15,7 @@ from web_scripts import GIVEN, evaluate, refused, write_parallel
 
 from edgesparse import codegen
 from edgesparse.bundle import Bundle, write_bundle
-from edgesparse.harness.devices import relaxed_simd_flags
+from edgesparse.harness.local import relaxed_simd_flags
 from edgesparse.target import WASM, WASM_RELAXED
 
 pytestmark = pytest.mark.isa("wasm")
