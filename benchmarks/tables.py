@@ -161,18 +161,35 @@ def _reorder_cells(row: Row) -> list[str]:
     ]
 
 
+# XNNPACK's f32 SpMM for NEON (commit 75db3c0) under the same model of the A76, at density 0.1: its
+# default without structure (32x1), and its best with blocks of four output channels (16x4).
+XNNPACK_A76 = {
+    "64-128@56": {"unstructured": 1.01, "block4": 0.87},
+    "128-256@28": {"unstructured": 0.95, "block4": 0.69},
+    "256-512@14": {"unstructured": 0.97, "block4": 0.61},
+    "512-512@14": {"unstructured": 0.94, "block4": 0.57},
+    "512-1024@7": {"unstructured": 1.32, "block4": 0.62},
+}
+
+
 def modelled_table(rows: Sequence[Row]) -> str:
     """Return modelled cycles for each useful vector multiply-add, cores as columns."""
     cores = [key for key in rows[0] if key.startswith("modelled")]
-    lines = [
-        [
-            f"{row['shape']}, density {row['density']} {row['pattern']}",
-            row["format"],
-            *(f"{row[core]:.2f}" for core in cores),
-        ]
-        for row in rows
-    ]
-    return markdown(["Layer", "Format", *cores], lines)
+    lines = []
+    for row in rows:
+        reference = None
+        if row["target"] == "arm64" and row["density"] == 0.1:
+            reference = XNNPACK_A76.get(row["shape"], {}).get(row["pattern"])
+        lines.append(
+            [
+                row["target"],
+                f"{row['shape']}, density {row['density']} {row['pattern']}",
+                row["format"],
+                *(f"{row[core]:.2f}" for core in cores),
+                "" if reference is None else f"{reference:.2f}",
+            ]
+        )
+    return markdown(["Target", "Layer", "Format", *cores, "XNNPACK, a76-like"], lines)
 
 
 def regret_sentences(rows: Sequence[Row]) -> str:

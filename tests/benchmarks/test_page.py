@@ -101,6 +101,7 @@ ROWS = [
     },
     {
         "what": "arm64_cycles",
+        "target": "arm64",
         "shape": "8-8@4",
         "density": 0.1,
         "pattern": "block4",
