@@ -23,7 +23,7 @@ import accuracy_bundles
 import accuracy_cells
 import accuracy_page
 from accuracy_cells import Cell
-from measuring import Row, append_row, parser_of, read_lines, say
+from measuring import STDOUT, Row, append_row, parser_of, read_lines, say
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgesparse.models import tasks
@@ -48,7 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--widths", type=float, nargs="*", help="of small dense networks")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time; times are alone")
     parser.add_argument("--output", type=pathlib.Path, default=PAGE, help="the page")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.json = JSON if options.json == STDOUT else options.json
+    return options
 
 
 def chosen_cells(options: argparse.Namespace) -> list[Cell]:

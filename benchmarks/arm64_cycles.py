@@ -33,7 +33,7 @@ from layers import (
     random_weight,
     save_layer,
 )
-from measuring import Row, write_rows
+from measuring import Row, add_json_option, write_rows
 
 from edgesparse import compiler
 from edgesparse.bundle import Bundle
@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
         "--formats", nargs="+", help="rows x vectors of a tile; the compiler's choice by default"
     )
     parser.add_argument("--cpu", help="generate code for this core instead of the target's")
-    parser.add_argument("--json", type=pathlib.Path, help="file for JSON lines")
+    add_json_option(parser)
     return parser.parse_args()
 
 

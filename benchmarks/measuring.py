@@ -25,6 +25,9 @@ from edgesparse.models import zoo
 Row = dict[str, Any]
 
 
+STDOUT = pathlib.Path("-")
+
+
 def parser_of(text: str, *, seconds: float) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark has.
 
@@ -34,8 +37,20 @@ def parser_of(text: str, *, seconds: float) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(description=text.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=seconds, help="of measuring, per engine")
-    parser.add_argument("--json", type=pathlib.Path, help="file for JSON lines")
+    add_json_option(parser)
     return parser
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json [FILE]`; without a file the lines are printed."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write JSON lines, to standard output if no file is named",
+    )
 
 
 def command_line(words: Sequence[str] | None = None) -> str:
@@ -46,18 +61,22 @@ def command_line(words: Sequence[str] | None = None) -> str:
     words = list(sys.argv if words is None else words)
     kept, skip = [], False
     for word in words[1:]:
-        if skip or word.startswith("--json="):
+        if (skip and not word.startswith("-")) or word.startswith("--json="):
             skip = False
         elif word == "--json":
             skip = True
         else:
+            skip = False
             kept.append(pathlib.Path(word).name if word.startswith("/") else word)
     return shlex.join(["python", f"benchmarks/{pathlib.Path(words[0]).name}", *kept])
 
 
 def write_rows(path: pathlib.Path | None, rows: Sequence[Row]) -> None:
-    """Write JSON lines, if there is a file for them; each row tells its command and machine."""
+    """Write JSON lines, if that is wanted; each row tells its command and machine."""
     if path is None:
+        return
+    if path == STDOUT:
+        print("".join(_lines(rows)), end="")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(_lines(rows)), encoding="utf-8")
