@@ -17,6 +17,8 @@ from edgesparse.tiling import Block
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
 CHAINS = 4
 ONE_PIXEL = (Block(((0, 0),), ()),)
+# float32 of a cache line.
+LINE = 16
 # Pixels of a tile that are turned into rows at a time: their local buffer is below 1 KiB.
 TURNED_PIXELS = 8
 
@@ -37,6 +39,7 @@ class Gemv:
         beta: Second parameter of the activation.
         residual: Whether an array laid out as the output is added before the activation.
         column_scale: As in `Spmm`.
+        ahead: As in `Spmm`.
     """
 
     rows: int
@@ -50,6 +53,7 @@ class Gemv:
     beta: float = 0.0
     residual: bool = False
     column_scale: int = 0
+    ahead: int = 0
 
     @property
     def name(self) -> str:
@@ -126,8 +130,15 @@ class Gemv:
         lanes = self.lanes
         offset = tir.column_offset(p["columns"], column, self.column_scale)
         x = tir.splat(tir.load(p["x"], offset), lanes)
+        self._emit_prefetch(p, column * lanes)
         total = tir.load(chain, 0, lanes) + x * tir.load(p["values"], column * lanes, lanes)
         tir.store(chain, 0, total, lanes)
+
+    def _emit_prefetch(self, p: dict[str, tir.Buffer], at: tir.Expr) -> None:
+        """Ask for the weights that follow those of the column at `at` by `ahead`."""
+        if self.ahead:
+            for line in range(0, self.group, LINE):
+                tir.prefetch(p["values"], at + self.ahead + line)
 
     def _emit_tile(self, p: dict[str, tir.Buffer], g: tir.Expr, block: Block, t: tir.Expr) -> None:
         """Several pixels: an accumulator for each of them and each vector of rows."""
@@ -146,6 +157,7 @@ class Gemv:
                 tir.keep(tir.load(p["values"], at + v * lanes, lanes), lanes)
                 for v in range(self.vectors)
             ]
+            self._emit_prefetch(p, at)
             for k, (offset, _) in enumerate(block.vectors):
                 x = tir.keep(tir.splat(tir.load(p["x"], source + offset), lanes), lanes)
                 for vector, weight in zip(totals, weights, strict=True):

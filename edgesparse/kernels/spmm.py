@@ -96,6 +96,7 @@ class Spmm:
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
         panel: Columns of a tile's panel, its rows `panel_width` elements apart; 0 to read the
             planes themselves.
+        ahead: Elements between a weight and the one whose cache line is asked for with it; or 0.
     """
 
     rows: int
@@ -116,6 +117,7 @@ class Spmm:
     reach: int = 0
     in_stride: int = 0
     panel: int = 0
+    ahead: int = 0
 
     @property
     def name(self) -> str:
@@ -291,6 +293,8 @@ class Spmm:
         load = tir.load_halves if self.panel else tir.load
         offset = task.read + tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
         reads = [load(task.source, offset + at, lanes) for at in task.inputs]
+        if self.ahead:
+            tir.prefetch(task.p["values"], task.cursor[1] + self.ahead)
         weights = self._weights(task, len(used))
         products = list(itertools.product(range(len(reads)), range(len(used))))
         # The fewer of the two wait in registers while the others pass by, one at a time.

@@ -162,6 +162,12 @@ def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
     builder.buffer_store(buffer, value, [index if lanes == 1 else tirx.Ramp(_i32(index), 1, lanes)])
 
 
+def prefetch(buffer: Buffer, index: Expr) -> None:
+    """Ask for the cache line of an element that is read soon; behind an array it does nothing."""
+    address = tirx.address_of(buffer[index])
+    builder.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
+
+
 def splat(value: Expr, lanes: int = 1) -> Expr:
     """Return `value` in every lane; a Python number becomes float32."""
     scalar = tirx.const(value, "float32") if isinstance(value, int | float) else value

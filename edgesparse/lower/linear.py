@@ -255,8 +255,15 @@ def _spmm_kernel(
         column_scale=column_scale(column_offsets(operator), group),
         by_lane=b.target.multiplies_by_lane,
         panel=operator.cols if b.target.core.in_order else 0,
+        # One row's weights are few, and a prefetch for each of its columns would cost a load.
+        ahead=_ahead(b) if group > 1 else 0,
         **fused,
     )
+
+
+def _ahead(b: PlanBuilder) -> int:
+    """Return how many elements ahead weights are prefetched."""
+    return b.target.core.prefetch_bytes // np.dtype(np.float32).itemsize
 
 
 def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
@@ -283,7 +290,8 @@ def _gemv(
     bias[: operator.rows] = constant_of(node, 2)
     offsets = column_offsets(operator)
     scale = column_scale(offsets, group)
-    kernel = Gemv(rows=rows, lanes=lanes, column_scale=scale, **_fused(node, residual))
+    fused = _fused(node, residual)
+    kernel = Gemv(rows=rows, lanes=lanes, column_scale=scale, ahead=_ahead(b), **fused)
     if operator.out_layout.pixels > 1:
         kernel = dataclasses.replace(
             kernel,
