@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from measuring import Row, build_model, compile_model, parser_of, say, write_rows
+from measuring import Row, build_model, compile_model, parser_of, publish, say
 
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import resolve_device
@@ -27,13 +27,10 @@ SPARSITIES = (0.0, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
 def main() -> None:
     """Measure, print the curve, and write JSON lines."""
     options = parse_arguments()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for target in options.targets:
-            for row in curve(pathlib.Path(folder), target, options):
-                rows.append(row)
-                print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        rows = (row for target in options.targets for row in curve(folder, target, options))
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -25,8 +25,8 @@ from measuring import (
     compile_model,
     open_bundle,
     parser_of,
+    publish,
     take_turns,
-    write_rows,
 )
 from peers import PEERS, command_of, open_peer
 
@@ -45,13 +45,13 @@ _KIB = 1024
 def main() -> None:
     """Measure, print a table, and write JSON lines."""
     options = parse_arguments()
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for target in options.targets:
-            for row in measure(pathlib.Path(folder), target, options):
-                rows.append({"what": "fixed_cost", "target": target, **row})
-                print(format_row(rows[-1]), flush=True)
-    write_rows(options.json, rows)
+        rows = (
+            {"what": "fixed_cost", "target": target, **row}
+            for target in options.targets
+            for row in measure(pathlib.Path(folder), target, options)
+        )
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -28,7 +28,7 @@ from layers import (
     random_weight,
     save_layer,
 )
-from measuring import Row, closing, compile_model, open_bundle, parser_of, take_turns, write_rows
+from measuring import Row, closing, compile_model, open_bundle, parser_of, publish, take_turns
 from peak import open_loads, open_peak
 
 from edgesparse.harness.bench import Timing
@@ -41,14 +41,14 @@ PEAK, LOADS = "peak", "loads"
 def main() -> None:
     """Measure, print a table, and write JSON lines."""
     options = parse_arguments()
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for target in options.target:
-            for name in options.shapes:
-                for row in measure(pathlib.Path(folder), BY_NAME[name], target, options):
-                    rows.append(row)
-                    print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+        rows = (
+            row
+            for target in options.target
+            for name in options.shapes
+            for row in measure(pathlib.Path(folder), BY_NAME[name], target, options)
+        )
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -11,7 +11,7 @@ import json
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import edgesparse
@@ -80,6 +80,15 @@ def write_rows(path: pathlib.Path | None, rows: Sequence[Row]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(_lines(rows)), encoding="utf-8")
+
+
+def publish(measured: Iterable[Row], form: Callable[[Row], str], path: pathlib.Path | None) -> None:
+    """Print every row in a form as soon as it is measured, and write all of them in the end."""
+    rows = []
+    for row in measured:
+        rows.append(row)
+        print(form(row), flush=True)
+    write_rows(path, rows)
 
 
 def append_row(path: pathlib.Path, *rows: Row) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -32,9 +33,9 @@ from measuring import (
     compile_model,
     open_bundle,
     parser_of,
+    publish,
     say,
     take_turns,
-    write_rows,
 )
 from peers import PEERS, open_peer, peers_for
 
@@ -75,14 +76,11 @@ class Field:
 def main() -> None:
     """Measure, print a table, and write JSON lines."""
     options = parse_arguments()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for sparsity in options.sparsity:
-            for target in options.targets:
-                for row in measure(pathlib.Path(folder), sparsity, target, options):
-                    rows.append(row)
-                    print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        cells = itertools.product(options.sparsity, options.targets)
+        rows = (row for cell in cells for row in measure(folder, *cell, options))
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

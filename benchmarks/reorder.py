@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from measuring import Row, build_model, parser_of, say, write_rows
+from measuring import Row, build_model, parser_of, publish, say
 from onnx import numpy_helper
 
 import edgesparse
@@ -109,16 +109,15 @@ CASES: dict[str, Maker] = {
 def main() -> None:
     """Measure, print a line a case, and write JSON lines."""
     options = parse_arguments()
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        for case in options.cases:
-            path = CASES[case](folder)
-            for target in options.targets:
-                row = measure_case(folder, case, path, target, options.seconds)
-                rows.append(row)
-                print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+        models = ((case, CASES[case](folder)) for case in options.cases)
+        rows = (
+            measure_case(folder, *model, target, options.seconds)
+            for model in models
+            for target in options.targets
+        )
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from measuring import Row, compile_model, parser_of, say, write_rows
+from measuring import Row, compile_model, parser_of, publish, say
 
 from edgesparse.errors import LatencyError, UsageError
 from edgesparse.harness.bench import Limits
@@ -214,17 +214,13 @@ def main() -> None:
     options = parse_arguments()
     goals = [Goal("sparsity", value) for value in options.sparsity]
     goals += [Goal("ratio", value) for value in options.latency]
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = options.models or pathlib.Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        for task in options.tasks:
-            bench = Bench(TASKS[task](folder), folder)
-            for goal in goals:
-                for row in rows_of(bench, goal, options.seconds):
-                    rows.append(row)
-                    print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+        benches = (Bench(TASKS[task](folder), folder) for task in options.tasks)
+        cells = ((bench, goal) for bench in benches for goal in goals)
+        rows = (row for cell in cells for row in rows_of(*cell, options.seconds))
+        publish(rows, format_row, options.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from measuring import Row, build_model, compile_model, parser_of, say, write_rows
+from measuring import Row, build_model, compile_model, parser_of, publish, say
 from peers import PEERS, command_of
 from peers.environment import node_modules
 
@@ -87,13 +87,10 @@ def main() -> None:
     """Measure, print tables, and write JSON lines."""
     options = parse_arguments()
     chosen = [case for case in CASES if all(word in case.name for word in options.only)]
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for case in chosen:
-            for row in measure(pathlib.Path(folder), case, options):
-                rows.append(row)
-                print(format_row(row), flush=True)
-    write_rows(options.json, rows)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        rows = (row for case in chosen for row in measure(folder, case, options))
+        publish(rows, format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
 from edgesparse.kernels.image import image_planes
-from edgesparse.plan import IMAGE_SYMBOL, Arg, Chain, Plan, Step
+from edgesparse.plan import IMAGE_SYMBOL, MAX_THREADS, Arg, Chain, Plan, Step, align_up
 from edgesparse.target import Target
 
 
@@ -168,7 +168,8 @@ def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range)
                 if needs_barrier(plan, index):
                     _emit_barrier(span, index)
                 step = plan.steps[index]
-                _emit_call(step, [_address(buffers, arg) for arg in step.args], span)
+                pointers = [_address(buffers, arg, span.thread) for arg in step.args]
+                _emit_call(step, pointers, span)
 
     if not chain.calls:
         one_by_one()
@@ -212,12 +213,21 @@ def _emit_call(step: Step, pointers: list[Any], span: _Range) -> None:
 
 
 def _share(step: Step, thread: Any, span: _Range) -> Any:
-    return tirx.truncdiv(tirx.const(step.parts, "int32") * thread, span.threads)
+    """Return the first part of a thread's share; that of the next one is where it ends."""
+    threads = span.threads
+    if step.most_threads < MAX_THREADS:
+        threads = tirx.min(threads, step.most_threads)
+        thread = tirx.min(thread, threads)
+    return tirx.truncdiv(tirx.const(step.parts, "int32") * thread, threads)
 
 
-def _address(buffers: dict[str, Any], arg: Arg) -> Any:
+def _address(buffers: dict[str, Any], arg: Arg, thread: Any = None) -> Any:
+    """Return where an argument points; where threads have pieces of it, at this thread's."""
     if arg.space == "arena":
-        return builder.address_of(buffers["arena"][arg.arena_offset_bytes])
+        piece = 0
+        if arg.pieces > 1 and thread is not None:
+            piece = tirx.min(thread, arg.pieces - 1) * align_up(arg.size_bytes)
+        return builder.address_of(buffers["arena"][arg.arena_offset_bytes + piece])
     if arg.space == "weights":
         return builder.address_of(buffers["weights"][arg.offset_bytes])
     return builder.address_of(buffers[f"{arg.space}{arg.index}"][arg.offset_bytes])

@@ -134,10 +134,12 @@ class Arg:
     Attributes:
         space: Where the pointer points.
         offset_bytes: Offset in the arena's buffer or in the weights; 0 for inputs and outputs.
-        size_bytes: Bytes the kernel may touch from there.
+        size_bytes: Bytes that a call of the kernel may touch from there.
         access: `r`, `w`, or `rw`.
         buffer: The arena buffer, for space `arena`.
         index: Position of the input or output, for those spaces.
+        pieces: Pieces of `size_bytes`, aligned, that lie there side by side, one for each of so
+            many threads; 1 where all threads have the same.
     """
 
     space: Space
@@ -146,6 +148,12 @@ class Arg:
     access: Literal["r", "w", "rw"]
     buffer: Buffer | None = None
     index: int = -1
+    pieces: int = 1
+
+    @property
+    def span_bytes(self) -> int:
+        """Bytes that all threads together may touch."""
+        return self.size_bytes if self.pieces == 1 else align_up(self.size_bytes) * self.pieces
 
     @property
     def arena_offset_bytes(self) -> int:
@@ -174,6 +182,11 @@ class Step:
     def is_shared(self) -> bool:
         """Whether several threads have work here; otherwise thread 0 does it all."""
         return (self.parts or 1) > 1
+
+    @property
+    def most_threads(self) -> int:
+        """How many threads have memory for a share; others have no work here."""
+        return min((arg.pieces for arg in self.args if arg.pieces > 1), default=MAX_THREADS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,14 +70,14 @@ def _replay(plan: Plan, order: Sequence[tuple[int, Step | Call]]) -> None:
 
 def _blocks(arg: Arg) -> slice:
     start = arg.arena_offset_bytes
-    return slice(start // ALIGNMENT_BYTES, -(-(start + arg.size_bytes) // ALIGNMENT_BYTES))
+    return slice(start // ALIGNMENT_BYTES, -(-(start + arg.span_bytes) // ALIGNMENT_BYTES))
 
 
 def _check_bounds(plan: Plan, index: int, arg: Arg) -> None:
     if arg.space == "arena":
         assert arg.buffer is not None
-        end, limit = arg.offset_bytes + arg.size_bytes, align_up(arg.buffer.size_bytes)
-        if arg.arena_offset_bytes + arg.size_bytes > plan.arena_bytes:
+        end, limit = arg.offset_bytes + arg.span_bytes, align_up(arg.buffer.size_bytes)
+        if arg.arena_offset_bytes + arg.span_bytes > plan.arena_bytes:
             raise ValueError(f"step {index} leaves the arena")
     elif arg.space == "weights":
         end, limit = arg.offset_bytes + arg.size_bytes, len(plan.weights)
@@ -93,7 +93,7 @@ def _check_bounds(plan: Plan, index: int, arg: Arg) -> None:
 def _check_aliasing(index: int, step: Step | Call) -> None:
     """A kernel is compiled as if its pointers never alias: what it writes nobody else may touch."""
     spans = [
-        (arg.arena_offset_bytes, arg.arena_offset_bytes + arg.size_bytes, arg.access)
+        (arg.arena_offset_bytes, arg.arena_offset_bytes + arg.span_bytes, arg.access)
         for arg in step.args
         if arg.space == "arena"
     ]

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesparse.errors import EdgeSparseError
 from edgesparse.models import zoo
+from edgesparse.models.command import run_training
 from edgesparse.models.scoring import run_onnx
 
 SIZE = 32
@@ -159,6 +159,7 @@ def run_recipe(options: argparse.Namespace) -> list[Path]:
     from edgesparse.models.mobilenet_v1 import digits_mobilenet_v1
     from edgesparse.models.training import Plan, fit, shift
 
+    prune.resolve_sparsity(options.pattern, options.sparsity)  # wrong ones, before anything is done
     train, held = load_splits()
     folder: Path = options.output
     files = {name: folder / f"{name}.onnx" for name in (f"{NAME}_dense", NAME)}
@@ -167,7 +168,6 @@ def run_recipe(options: argparse.Namespace) -> list[Path]:
     write_onnx = functools.partial(export.export_onnx, shape=shape)
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     model = digits_mobilenet_v1()
     loss = functools.partial(functional.cross_entropy, label_smoothing=0.05)
@@ -193,17 +193,7 @@ def run_recipe(options: argparse.Namespace) -> list[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the recipe; prints the files written and returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        zoo.require("torch", "training")
-        from edgesparse.models import prune
-
-        prune.resolve_sparsity(options.pattern, options.sparsity)
-        for file in run_recipe(options):
-            print(file)
-    except EdgeSparseError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_training(lambda: run_recipe(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -116,22 +116,12 @@ class Pruner(Part):
                 f"steps is {steps} and ramp is {ramp}", hint="e.g. steps=1000, ramp=0.6"
             )
         if goals is not None:
-            known = prunable_layers(model)
-            if unknown := [name for name in goals if name not in known]:
-                raise UsageError(
-                    f"the model has no such layers to prune: {', '.join(unknown)}",
-                    hint=f"it has {', '.join(known)}",
-                )
+            known = _known_of(model, goals)
         else:
             known = dict(prunable_layers(model, least_weights) if layers is None else layers)
             goals = _goals_of(known, pattern, resolve_sparsity(pattern, sparsity), ratios)
-        reasons = {name: why_not(known[name], goal[0]) for name, goal in goals.items()}
-        self.left_dense = {name: reason for name, reason in reasons.items() if reason is not None}
-        self.goals = {name: goal for name, goal in goals.items() if reasons[name] is None}
+        self.goals, self.left_dense = _feasible(goals, known)
         self.layers = {name: known[name] for name in self.goals}
-        if not self.layers:
-            found = "; ".join(dict.fromkeys(self.left_dense.values())) or "it has no such layers"
-            raise UsageError(f"the model has nothing to prune: {found}", hint="pass `layers`")
         self._end, self._done = int(ramp * steps), 0
         self._interval = interval or max(LEAST_INTERVAL, steps // _UPDATES)
         self._masks: dict[str, torch.Tensor] = {}
@@ -190,6 +180,27 @@ def prune_once(model: nn.Module, sparsity: float, *, pattern: str = "unstructure
     check_sparsity(sparsity)
     pruner = Pruner(model, steps=1, sparsity=sparsity, pattern=pattern, ramp=0, least_weights=0)
     pruner.finish()
+
+
+def _known_of(model: nn.Module, goals: Goals) -> dict[str, nn.Module]:
+    """Return the prunable layers, among which are those with goals."""
+    known = prunable_layers(model)
+    if unknown := [name for name in goals if name not in known]:
+        raise UsageError(
+            f"the model has no such layers to prune: {', '.join(unknown)}",
+            hint=f"it has {', '.join(known)}",
+        )
+    return known
+
+
+def _feasible(goals: Goals, layers: Mapping[str, nn.Module]) -> tuple[Goals, dict[str, str]]:
+    """Return the goals that layers can reach, at least one, and why others stay dense."""
+    reasons = {name: why_not(layers[name], pattern) for name, (pattern, _) in goals.items()}
+    left_dense = {name: reason for name, reason in reasons.items() if reason is not None}
+    if len(left_dense) == len(goals):
+        found = "; ".join(dict.fromkeys(left_dense.values())) or "it has no such layers"
+        raise UsageError(f"the model has nothing to prune: {found}", hint="pass `layers`")
+    return {name: goal for name, goal in goals.items() if name not in left_dense}, left_dense
 
 
 def _goals_of(layers: Mapping[str, nn.Module], pattern: str, sparsity: float, ratios: str) -> Goals:

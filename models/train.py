@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgesparse.errors import EdgeSparseError
 from edgesparse.models import zoo
+from edgesparse.models.command import run_training
 from edgesparse.models.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -141,17 +141,7 @@ def card(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; prints the files written and returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        zoo.require("torch", "training")
-        import torch
-
-        torch.set_num_threads(1)
-        for file in run(options):
-            print(file)
-    except EdgeSparseError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_training(lambda: run(options))
 
 
 def _parser() -> argparse.ArgumentParser:

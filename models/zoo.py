@@ -107,8 +107,7 @@ def build(
 
     Args:
         name: A key of `ZOO`.
-        sparsity: Fraction of zeros in every layer but the first convolution and the depthwise ones;
-            None where the pattern prescribes it.
+        sparsity: Of all layers but the first and the depthwise; None where the pattern says it.
         pattern: A name that `recipes.patterns.parse_pattern` knows.
         seed: The same seed gives the same weights.
         output: The file to write.
@@ -125,45 +124,40 @@ def build(
     """
     recipe = _recipe(name)
     shape = recipe.scaled_shape(resolution)
-    width = 1.0 if width is None else width
+    scale = {"width": 1.0 if width is None else width, "depth": 1.0 if depth is None else depth}
     require("torch", f"building zoo network '{name}'")
     from edgesparse.models import export, prune
 
     sparsity = prune.resolve_sparsity(pattern, sparsity)
-    settings = export.Settings(
-        keep_batchnorm, exporter, opset, recipe.input_name, recipe.output_name
-    )
-    model = random_network(
-        recipe,
-        shape=shape,
-        width=width,
-        depth=depth,
-        sparsity=sparsity,
-        pattern=pattern,
-        seed=seed,
-    )
+    names = recipe.input_name, recipe.output_name
+    settings = export.Settings(keep_batchnorm, exporter, opset, *names)
+    weights: dict[str, Any] = {"sparsity": sparsity, "pattern": pattern, "seed": seed}
+    model = random_network(recipe, shape=shape, width=scale["width"], depth=depth, **weights)
     written = export.export_onnx(model, shape, Path(output), settings)
     return {
         "name": name,
         "path": str(output),
         "size_bytes": written.size_bytes,
         "input_shape": list(shape),
-        "width": width,
-        "depth": 1.0 if depth is None else depth,
-        "sparsity": sparsity,
-        "pattern": pattern,
-        "seed": seed,
+        **scale,
+        **weights,
         "keep_batchnorm": keep_batchnorm,
         "exporter": exporter,
         "opset": settings.resolved_opset,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "ops": written.ops,
-        "layers": prune.count_zeros(prune.prunable_layers(model)),
-        "left_dense": [
-            name
-            for name, layer in prune.prunable_layers(model).items()
-            if prune.why_not(layer, prune.parse_pattern(pattern))
-        ],
+        **_card_of_weights(model, pattern),
+    }
+
+
+def _card_of_weights(model: Any, pattern: str) -> dict[str, Any]:
+    """Return what a card tells of the weights of a torch module."""
+    from edgesparse.models import prune
+
+    layers, parsed = prune.prunable_layers(model), prune.parse_pattern(pattern)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": prune.count_zeros(layers),
+        "left_dense": [name for name, layer in layers.items() if prune.why_not(layer, parsed)],
     }
 
 

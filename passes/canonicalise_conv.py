@@ -29,16 +29,7 @@ class CanonicaliseConvPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> editing.Result:
         """Rewrite all convolutions."""
-        modified = False
-        for node in tuple(model.graph):
-            if not editing.is_op(node, "Conv"):
-                continue
-            if reason := _why_not(node):
-                editing.decline(node, NAME, reason)
-            else:
-                _rewrite(model.graph, node)
-                modified = True
-        return editing.Result(model, modified)
+        return editing.rewrite_all(model, "Conv", NAME, _why_not, _rewrite)
 
 
 def _why_not(node: ir.Node) -> str:

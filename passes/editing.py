@@ -9,7 +9,7 @@ Node metadata written here and read by `inspect`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -224,6 +224,26 @@ def record_before(node: ir.Node, op_type: str) -> None:
     """Prepend an operator to those folded into the node from its input."""
     later = node.metadata_props.get(FUSED_BEFORE)
     node.metadata_props[FUSED_BEFORE] = f"{op_type},{later}" if later else op_type
+
+
+def rewrite_all(
+    model: ir.Model,
+    op_type: str,
+    pass_name: str,
+    why_not: Callable[[ir.Node], str],
+    rewrite: Callable[[ir.Graph, ir.Node], None],
+) -> Result:
+    """Rewrite all nodes of one of ONNX's operators but those that there is a reason to decline."""
+    modified = False
+    for node in tuple(model.graph):
+        if not is_op(node, op_type):
+            continue
+        if reason := why_not(node):
+            decline(node, pass_name, reason)
+        else:
+            rewrite(model.graph, node)
+            modified = True
+    return Result(model, modified)
 
 
 def decline(node: ir.Node, pass_name: str, reason: str) -> None:

@@ -12,7 +12,7 @@ TETRIS, 2018.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class RowGrouper:
         by_use = np.argsort(-self.used.sum(axis=1), kind="stable")
         whole = rows // group * group
         groups = self._match(np.sort(by_use[:whole]), group)
-        return _flat(groups, by_use[whole:])
+        return flat(groups, by_use[whole:])
 
     def exchanged(self, order: Order, group: int) -> Order:
         """Return an order that is at least as good, by exchanging rows among groups."""
@@ -60,7 +60,7 @@ class RowGrouper:
             return order
         whole = rows // group * group
         groups = self._exchange(order[:whole].reshape(-1, group))
-        return _flat(groups, order[whole:])
+        return flat(groups, order[whole:])
 
     def _match(self, rows: Order, group: int) -> Order:
         """Return (groups, group) rows, by matching pairs and then pairs of groups."""
@@ -76,30 +76,52 @@ class RowGrouper:
         return groups
 
     def _exchange(self, groups: Order) -> Order:
-        count, size = groups.shape
-        rng = np.random.default_rng(groups.size)
-        users = np.add.reduce([self.used[groups[:, r]] for r in range(size)])
-        total = float(((users > 0) @ self.price).sum())
-        idle = 0
-        for _ in range(_MAX_EXCHANGES):
-            out = rng.integers(size, size=count)
-            free = groups[np.arange(count), out]
+        users = np.add.reduce([self.used[members] for members in groups.T])
+
+        def cost() -> float:
+            return float(((users > 0) @ self.price).sum())
+
+        def place(_: Order, free: Order) -> tuple[Order, float]:
+            nonlocal users
             moving = self.used[free]
             users -= moving
             overlap = np.where(users > 0, self.price, np.float32(0)) @ moving.T
             chosen = linear_sum_assignment(overlap, maximize=True)[1]
-            groups = groups.copy()
-            groups[np.arange(count), out] = free[chosen]
             users += moving[chosen]
-            now = float(((users > 0) @ self.price).sum())
-            idle = idle + 1 if now > (1 - _MIN_GAIN) * total else 0
-            total = now
-            if idle > _PATIENCE:
-                break
-        return groups
+            return chosen, -cost()
+
+        return exchange(groups, place, worth=-cost())
 
 
-def _flat(groups: Order, rest: Order) -> Order:
+def exchange(
+    groups: Order, place: Callable[[Order, Order], tuple[Order, float]], *, worth: float
+) -> Order:
+    """Take one row out of every group and put all back where they are worth most; repeat.
+
+    Args:
+        groups: (groups, group) rows.
+        place: Is given groups and the row (groups,) that is taken out of each; returns which of
+            these each group gets instead, and what all groups are then worth.
+        worth: What they are worth at first, in the unit of `place`.
+    """
+    count, size = groups.shape
+    each = np.arange(count)
+    rng = np.random.default_rng(groups.size)
+    idle = 0
+    for _ in range(_MAX_EXCHANGES):
+        out = rng.integers(size, size=count)
+        free = groups[each, out]
+        chosen, now = place(groups, free)
+        groups = groups.copy()
+        groups[each, out] = free[chosen]
+        idle = idle + 1 if now < worth + _MIN_GAIN * abs(worth) else 0
+        worth = max(worth, now)
+        if idle > _PATIENCE:
+            break
+    return groups
+
+
+def flat(groups: Order, rest: Order) -> Order:
     """Return groups in the order of their first rows, then the rows that are left over."""
     ordered = np.sort(groups, axis=1)
     return np.concatenate([ordered[np.argsort(ordered[:, 0])].reshape(-1), np.sort(rest)])

@@ -15,12 +15,12 @@ import onnx_ir as ir
 
 from edgesparse import cost
 from edgesparse.geometry import Operator, matrix_of, operator_of
+from edgesparse.passes import editing
 from edgesparse.passes.candidates import Candidate, candidates, ranked
 from edgesparse.target import Target
 from edgesparse.tiling import row_starts
 
 DECISION_KEY = "edgesparse.decision"
-LINEAR_OPS = ("Conv", "Linear")
 # Rows of a depthwise tile: at a stride fewer rows of a window overlap.
 DEPTHWISE_ROWS = 4
 DEPTHWISE_ROWS_STRIDED = 2
@@ -35,7 +35,8 @@ class SelectPatternPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Decide for every linear operator that has no decision yet."""
-        open_nodes = [node for node in model.graph if _is_open(node)]
+        nodes = editing.linear_nodes(model.graph)
+        open_nodes = [node for node in nodes if DECISION_KEY not in node.metadata_props]
         for node in open_nodes:
             node.metadata_props[DECISION_KEY] = json.dumps(self.decide(node))
         return ir.passes.PassResult(model, modified=bool(open_nodes))
@@ -59,14 +60,6 @@ class UnstructuredPatternPass(SelectPatternPass):
         wanted = bool((matrix_of(node) == 0).any())
         chosen = next((c for c in found if (c.group == 1) == wanted), found[0])
         return decision_of(node, self.target, chosen, found)
-
-
-def _is_open(node: ir.Node) -> bool:
-    return (
-        node.domain == "edgesparse"
-        and node.op_type in LINEAR_OPS
-        and DECISION_KEY not in node.metadata_props
-    )
 
 
 def decide(node: ir.Node, target: Target) -> dict[str, Any]:

@@ -64,16 +64,7 @@ class SplitConvTransposePass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> editing.Result:
         """Rewrite all transposed convolutions."""
-        modified = False
-        for node in tuple(model.graph):
-            if not editing.is_op(node, "ConvTranspose"):
-                continue
-            if reason := _why_not(node):
-                editing.decline(node, NAME, reason)
-            else:
-                _rewrite(model.graph, node)
-                modified = True
-        return editing.Result(model, modified)
+        return editing.rewrite_all(model, "ConvTranspose", NAME, _why_not, _rewrite)
 
 
 def _why_not(node: ir.Node) -> str:

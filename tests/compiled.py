@@ -6,6 +6,7 @@ way from a graph to numbers, for tests of lowerings and kernels.
 """
 
 import ctypes
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def plan_of(model: onnx.ModelProto, target: Target | str = "host") -> Plan:
         onnx.save(model, path)
         loaded = frontend.load(path, {})
     return lower(passes.run(loaded, target), target, "m")
+
+
+def in_order_host() -> Target:
+    """Return the host as if it issued in order: kernels as for a Cortex-A55, lanes and all."""
+    host, core = resolve_target("host"), resolve_target("arm64-a55").core
+    return dataclasses.replace(host, lanes=4, core=core)
 
 
 def run_plan(

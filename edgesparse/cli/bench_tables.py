@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgesparse.cli.output import Grid
-from edgesparse.report import format_bytes, format_ms, format_ratio
+from edgesparse.report import format_bytes, format_ms, format_number, format_ratio
 
 Document = Mapping[str, Any]
 
@@ -105,12 +105,12 @@ def conditions_line(document: Document) -> str:
     warmups = ", ".join(str(result["warmup_runs"]) for result in results)
     shares = [result["outlier_share"] for result in results if "outlier_share" in result]
     outliers = ", ".join(f"{100 * share:.1f} %" for share in shares)
-    launches = len(results[0].get("launches") or [1])
+    launches = format_number(len(results[0].get("launches") or [1]), "launch", "launches")
     return (
         f"{'one thread' if count == 1 else f'{count} threads'} on {device['cpu']}"
         + (f", CPU {', '.join(map(str, sorted(pinned)))}" if pinned else "")
         + (f", node {device['node']}" if "node" in device else "")
-        + f"; {launches} launch{'' if launches == 1 else 'es'}, warm-up {warmups} inferences"
+        + f"; {launches}, warm-up {warmups} inferences"
         + (f"; far out {outliers}" if outliers else "")
     )
 

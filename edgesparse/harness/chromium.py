@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from edgesparse.errors import DeviceError
+from edgesparse.harness.closing import Closing
 
 START_TIMEOUT_SECONDS = 60.0
 _END_TIMEOUT_SECONDS = 3.0
@@ -58,7 +58,7 @@ _FLAGS = (
 )
 
 
-class Chromium:
+class Chromium(Closing):
     """A browser process with a profile of its own and one page.
 
     Attributes:
@@ -281,17 +281,6 @@ class Chromium:
                 os.close(end)
         self._in = self._out = -1
         self._log.close()
-
-    def __enter__(self) -> Chromium:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _above_four(end: int) -> int:

@@ -61,12 +61,8 @@ def measure(
         DeviceError: The device is emulated, missing, or failed.
     """
     refuse_emulated(device)
-    if device.is_remote and against is not None:
-        raise UsageError(
-            f"onnxruntime runs on this machine, the bundle on {device.name}: no ratio would mean"
-            " anything",
-            hint="leave `--against-ort` out, or measure both here with `--device host`",
-        )
+    if against is not None:
+        _refuse_remote(device)
     cpus = device.choose_cpus(threads, cores)
     shares = (limits or Limits()).split(launches)
     rounds: list[_Round] = []
@@ -81,14 +77,7 @@ def measure(
                 time.sleep(cooldown_seconds)
                 log.sample()
             with pinned(sessions, cpus):
-                stage.tell("warming up")
-                timings = bench_sessions(sessions, share, stage.watcher(log))
-                # The last launch is profiled; what profiling does to the device is no condition.
-                is_last = index == len(shares) - 1
-                if is_last:
-                    log.close()
-                profiles = _profiles(sessions, bundles, profile_runs if is_last else 0)
-        rounds.append(_Round(timings, [session.ready for session in sessions], profiles))
+                rounds.append(_round(stage, sessions, bundles, share, log, profile_runs))
     return result_document(
         device,
         _results(bundles, rounds),
@@ -116,6 +105,10 @@ class _Stage:
     count: int
     progress: Callable[[str, float], None]
 
+    @property
+    def is_last(self) -> bool:
+        return self.index == self.count - 1
+
     def tell(self, what: str, done: float = 0.0) -> None:
         self.progress(what, (self.index + min(done, 1.0)) / self.count)
 
@@ -125,6 +118,16 @@ class _Stage:
             self.tell("measuring", done)
 
         return watch
+
+
+def _refuse_remote(device: Device) -> None:
+    """Refuse to measure onnxruntime beside a bundle on another machine."""
+    if device.is_remote:
+        raise UsageError(
+            f"onnxruntime runs on this machine, the bundle on {device.name}: no ratio would mean"
+            " anything",
+            hint="leave `--against-ort` out, or measure both here with `--device host`",
+        )
 
 
 def _open(
@@ -140,6 +143,23 @@ def _open(
     if against is not None:
         sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))
     return sessions
+
+
+def _round(
+    stage: _Stage,
+    sessions: Sequence[Session],
+    bundles: Sequence[tuple[str, Bundle]],
+    limits: Limits,
+    log: ConditionLog,
+    profile_runs: int,
+) -> _Round:
+    stage.tell("warming up")
+    timings = bench_sessions(sessions, limits, stage.watcher(log))
+    # The last launch is profiled; what profiling does to the device is no condition.
+    if stage.is_last:
+        log.close()
+    profiles = _profiles(sessions, bundles, profile_runs if stage.is_last else 0)
+    return _Round(timings, [session.ready for session in sessions], profiles)
 
 
 def _profiles(

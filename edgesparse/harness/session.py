@@ -15,13 +15,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import IO, Any, Protocol
 
 import numpy as np
 
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness.affinity import pin_threads, threads_of
+from edgesparse.harness.closing import Closing
 from edgesparse.harness.tensors import Array, Tensor, interleave, little_endian, size_bytes
 
 OPEN_TIMEOUT_SECONDS = 120.0
@@ -123,7 +123,7 @@ class Place(Protocol):
         """Leave nothing behind."""
 
 
-class ProcessSession:
+class ProcessSession(Closing):
     """A bundle's runner in a process of its own."""
 
     def __init__(
@@ -366,17 +366,6 @@ class ProcessSession:
     def close(self) -> None:
         """End the runner; closing twice is fine."""
         self._stack.close()
-
-    def __enter__(self) -> ProcessSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _are_times(values: Any) -> bool:

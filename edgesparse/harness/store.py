@@ -18,10 +18,10 @@ import pathlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 from edgesparse.errors import OutputError, UsageError
+from edgesparse.harness.closing import Closing
 from edgesparse.harness.results import now
 from edgesparse.harness.statistics import median_interval
 
@@ -93,7 +93,7 @@ def default_path() -> pathlib.Path:
     return pathlib.Path(platformdirs.user_data_dir("edgesparse")) / "results.sqlite"
 
 
-class Store:
+class Store(Closing):
     """An opened file of results."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, create: bool = True) -> None:
@@ -270,17 +270,6 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def latest_steps(

@@ -140,8 +140,8 @@ class Spmm:
 
     @property
     def panel_elements(self) -> int:
-        """Elements of all panels: the one a call uses is that of its first part."""
-        return self.parts * self.panel * self.panel_width
+        """Elements of the panel that a call uses."""
+        return self.panel * self.panel_width
 
     @property
     def flow(self) -> Flow | None:
@@ -165,11 +165,11 @@ class Spmm:
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc of `params` and a range of parts.
 
-        They are x, [sources, panels], values, columns, counts, starts, bias, [residual], y.
+        They are x, [sources, panel], values, columns, counts, starts, bias, [residual], y.
         """
         params = {
             "x": "float32",
-            **({"sources": "int32", "panels": "float32"} if self.panel else {}),
+            **({"sources": "int32", "panel": "float32"} if self.panel else {}),
             "values": "float32",
             "columns": tir.COLUMN_KINDS[self.column_scale > 0],
             "counts": "int32",
@@ -185,32 +185,26 @@ class Spmm:
                 with tir.between(first, last) as chunk:
                     for block in self.blocks:
                         with tir.loop(block.tiles) as tile:
-                            self._emit_tile(pointers, block, tile, chunk, first)
+                            self._emit_tile(pointers, block, tile, chunk)
                 return
             done = 0
             for block in self.blocks:
                 count = block.tiles * self.chunks
                 with tir.overlap(first, last, done, count) as part:
                     tile, chunk = tir.divide(part, self.chunks)
-                    self._emit_tile(pointers, block, tile, chunk, first)
+                    self._emit_tile(pointers, block, tile, chunk)
                 done += count
 
         return tir.function(symbol, params, body, ranged=True)
 
     def _emit_tile(
-        self,
-        p: dict[str, tir.Buffer],
-        block: Block,
-        tile: tir.Expr,
-        chunk: tir.Expr,
-        first_part: tir.Expr,
+        self, p: dict[str, tir.Buffer], block: Block, tile: tir.Expr, chunk: tir.Expr
     ) -> None:
         read, write = block.offsets(tile, tir.divide)
         source, inputs = p["x"], [at for at, _ in block.vectors]
         if self.panel:
-            panel = first_part * (self.panel * self.panel_width)
-            self._emit_panel(p, inputs, read, panel)
-            source, read = p["panels"], panel
+            self._emit_panel(p, inputs, read)
+            source, read = p["panel"], 0
             inputs = [v * self.lanes for v in range(len(inputs))]
         whole, tail = divmod(self.rows, self.group)
         table = ChunkTable(self.k_blocks)
@@ -232,15 +226,13 @@ class Spmm:
                     at = counts + whole * len(self.patterns)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
 
-    def _emit_panel(
-        self, p: dict[str, tir.Buffer], inputs: list[int], read: tir.Expr, panel: tir.Expr
-    ) -> None:
+    def _emit_panel(self, p: dict[str, tir.Buffer], inputs: list[int], read: tir.Expr) -> None:
         with tir.loop(self.panel) as column:
             start = read + tir.load(p["sources"], column)
             for v, at in enumerate(inputs):
                 vector = tir.load(p["x"], start + at, self.lanes)
-                place = panel + column * self.panel_width + v * self.lanes
-                tir.store(p["panels"], place, vector, self.lanes)
+                place = column * self.panel_width + v * self.lanes
+                tir.store(p["panel"], place, vector, self.lanes)
 
     @property
     def _counts_per_block(self) -> int:

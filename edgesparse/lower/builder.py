@@ -156,6 +156,12 @@ class PlanBuilder:
         """Make a float32 scratch buffer; it lives as long as the steps that name it."""
         return self.new(Layout.flat((elements,)), "float32", name)
 
+    def pieces(self, elements: int, count: int, name: str) -> Arg:
+        """Make float32 scratch for `count` threads, each of which writes `elements` of its own."""
+        piece = align_up(4 * elements)
+        written = self.scratch(piece // 4 * count, name).write()
+        return dataclasses.replace(written, size_bytes=piece, pieces=count)
+
     def constant(self, array: np.ndarray[Any, Any]) -> Arg:
         """Store a constant, 64-byte aligned and once, and return the argument for it."""
         data = np.ascontiguousarray(array).tobytes()

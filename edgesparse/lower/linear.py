@@ -23,6 +23,8 @@ from edgesparse.plan import Arg, align_up
 # Where there are few tiles of pixels, rows are shared out among threads too.
 CHUNKED_BELOW_TILES = 8
 CHUNKS = 4
+# Panels of a layer, so threads that can work on it: no phone has more cores that issue in order.
+PANELS = 8
 
 
 def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
@@ -205,9 +207,9 @@ def _spmm(
     )
     extra = [residual.read()] if residual else []
     if kernel.panel:
-        panels = b.scratch(kernel.panel_elements, "panels").write()
+        panel = b.pieces(kernel.panel_elements, min(kernel.parts, PANELS), "panels")
         offsets = _panel_offsets(kernel)
-        weights = (b.constant(column_offsets(operator)), panels, *_weights(b, offsets, packed))
+        weights = (b.constant(column_offsets(operator)), panel, *_weights(b, offsets, packed))
         kernel = dataclasses.replace(kernel, column_scale=column_scale(offsets, kernel.group))
         b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
         return

@@ -17,17 +17,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from edgesparse.passes.row_groups import RowGrouper
+from edgesparse.passes.row_groups import RowGrouper, exchange, flat
 from edgesparse.pruning.network import Array, Double
 from edgesparse.pruning.patterns import UNSTRUCTURED, Order
 from edgesparse.pruning.solver import Problem, densities_to, walk
 
 # Groups are made for this density, and serve all.
 _DENSITY = 0.25
-# Exchanges end after so many in a row without a gain of this share, or after so many in all.
-_MIN_GAIN = 2e-4
-_PATIENCE = 4
-_MAX_EXCHANGES = 40
 
 
 def row_energies(problem: Problem) -> Double:
@@ -56,32 +52,20 @@ def group_rows(energies: Sequence[Double], group: int) -> Order:
         return order
     if group & (group - 1) == 0:
         order = RowGrouper(energies, [1.0] * len(energies)).matched(group)
-    groups = _exchanged(energies, order[:whole].reshape(-1, group))
-    inner = np.sort(groups, axis=1)
-    return np.concatenate([inner[np.argsort(inner[:, 0])].reshape(-1), order[whole:]])
+    return flat(_exchanged(energies, order[:whole].reshape(-1, group)), order[whole:])
 
 
 def _exchanged(energies: Sequence[Double], groups: Order) -> Order:
-    """Take one row out of every group and put all back where they keep most; repeat."""
-    count, size = groups.shape
+    """Return groups that keep more of the energy, by exchanging rows among them."""
     joined = np.concatenate(energies, axis=1).astype(np.float32)
-    rng = np.random.default_rng(groups.size)
-    best, idle = 0.0, 0
-    for _ in range(_MAX_EXCHANGES):
-        price = _prices(energies, groups)
-        out = rng.integers(size, size=count)
-        free = groups[np.arange(count), out]
-        rest = joined[groups].sum(axis=1) - joined[free] - price
+
+    def place(groups: Order, free: Order) -> tuple[Order, float]:
+        rest = joined[groups].sum(axis=1) - joined[free] - _prices(energies, groups)
         gain = np.stack([np.maximum(joined[free] + one, 0).sum(axis=1) for one in rest])
         chosen = linear_sum_assignment(gain, maximize=True)[1]
-        groups = groups.copy()
-        groups[np.arange(count), out] = free[chosen]
-        now = float(gain[np.arange(count), chosen].sum())
-        idle = idle + 1 if now < (1 + _MIN_GAIN) * best else 0
-        best = max(best, now)
-        if idle > _PATIENCE:
-            break
-    return groups
+        return chosen, float(gain[np.arange(len(groups)), chosen].sum())
+
+    return exchange(groups, place, worth=0.0)
 
 
 def _prices(energies: Sequence[Double], groups: Order) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from edgesparse.harness.results import launches_of
 from edgesparse.harness.statistics import summarize
 from edgesparse.report.sections import Section
-from edgesparse.report.wording import format_bytes, format_ms, is_sparse
+from edgesparse.report.wording import format_bytes, format_ms, format_number, is_sparse
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 386, 28, 208
@@ -239,10 +239,12 @@ def sample_strip(section: Section) -> Chart | None:
     lines = [Line(_points([(x(s - 0.5), TOP), (x(s - 0.5), BOTTOM)]), "level") for s in starts]
     lines.append(Line(_points([(LEFT, y(found.median_ms)), (RIGHT, y(found.median_ms))]), "roof"))
     above = sum(ms > high for ms in samples)
+    launches = format_number(len(starts) + 1, "launch", "launches")
+    slower = format_number(above, "slower one is", "slower ones are")
     return Chart(
         "Samples",
-        f"{len(samples)} samples in order, {len(starts) + 1} launches; the line is the median."
-        + (f" {above} slower ones are drawn at the top." if above else "")
+        f"{len(samples)} samples in order, {launches}; the line is the median."
+        + (f" {slower} drawn at the top." if above else "")
         + (f" One in {step} is drawn." if step > 1 else ""),
         "sample",
         "ms" if high >= 1 else "us",

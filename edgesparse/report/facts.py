@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgesparse.report.sections import Section
-from edgesparse.report.wording import format_ms, format_percent
+from edgesparse.report.wording import format_ms, format_number, format_percent
 
 Reading = Mapping[str, Any]
 
@@ -33,8 +33,8 @@ def _facts(section: Section) -> Iterator[tuple[str, str]]:
     yield "Threads", str(section.timed.threads)
     yield "Measured", str(document.get("date", ""))
     yield "edgesparse", str(document["edgesparse"])
-    launches = len(result.get("launches") or [1])
-    yield "Samples", f"{result['runs']} in {launches} launches, warm-up {result['warmup_runs']}"
+    launches = format_number(len(result.get("launches") or [1]), "launch", "launches")
+    yield "Samples", f"{result['runs']} in {launches}, warm-up {result['warmup_runs']}"
     yield "Median, 99 % interval", _interval(result)
     yield "Opening", format_ms(result.get("open_ms"))
     yield "Far out", format_percent(result.get("outlier_share"))

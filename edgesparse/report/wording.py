@@ -37,9 +37,15 @@ def reason_of(decision: Document) -> str:
     order = decision.get("order", {})
     moved = [order["reason"]] if order.get("reordered") else []
     removed = decision.get("removed", 0)
-    gone = [f"{removed} output channels that nothing reads removed"] if removed else []
+    channels = format_number(removed, "output channel")
+    gone = [f"{channels} that nothing reads removed"] if removed else []
     declined = [f"{name}: {reason}" for name, reason in decision.get("declined", {}).items()]
     return "; ".join([decision["reason"], *gone, *moved, *declined])
+
+
+def format_number(number: int, noun: str, plural: str = "") -> str:
+    """Return `1 launch`, `5 launches`; the plural is the noun with an s if it is not given."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def format_bytes(value: int) -> str:

@@ -12,7 +12,9 @@ import pytest
 from bundle.fixtures import MODEL_SHA256, write_toy
 from bundle.parallel import STEPS, parallel_inputs, parallel_outputs, parallel_plan
 from bundle.toy import assert_same, toy_inputs, toy_outputs
+from compiled import in_order_host, plan_of
 from graphs import GRAPHS
+from linear_models import conv_model, sparse
 
 import edgesparse
 from edgesparse import codegen
@@ -79,6 +81,15 @@ def test_graphs(name: str, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     bundle = edgesparse.compile(model, target="host", output=tmp_path / "bundle")
     assert_same_bits_for_any_threads(bundle, 2, lambda run: random_inputs(bundle, run))
+
+
+def test_panels(tmp_path: Path) -> None:
+    """Threads of a core that issues in order copy tiles into scratch of their own."""
+    weight = sparse((24, 12, 3, 3), 0.3)
+    plan = plan_of(conv_model([1, 12, 80, 80], weight, pads=[1, 1, 1, 1]), in_order_host())
+    assert any(arg.pieces > 1 for step in plan.steps for arg in step.args)
+    bundle = write_parallel(in_order_host(), tmp_path / "panels", plan)
+    assert_same_bits_for_any_threads(bundle, 20, lambda run: random_inputs(bundle, run))
 
 
 @pytest.mark.parametrize("threads", NUMBERS)

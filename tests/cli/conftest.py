@@ -1,37 +1,19 @@
-"""Running the command line in this process."""
+"""The command line in an empty folder, and what it is run on."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import onnx
 import pytest
+from command_line import Run, runner
 from fake_bundle import write_fake_bundle
 
 from edgesparse.bundle import Bundle
-from edgesparse.cli import main
 
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on stdout; anything else there is a failure."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
 MakeBundle = Callable[..., Bundle]
 
 
@@ -43,14 +25,7 @@ def run(
 ) -> Run:
     """Run `edgesparse ARGUMENTS...` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Outcome:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
+    return runner(capsys, monkeypatch)
 
 
 @pytest.fixture

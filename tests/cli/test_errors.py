@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 
 import numpy as np
 import onnx
 import pytest
-from interrupts import heed_ctrl_c
+from interrupts import interrupted
 
 from edgesparse.errors import LatencyError, UnsupportedModelError
 
@@ -234,23 +232,8 @@ def test_ctrl_c_is_quiet(run, monkeypatch) -> None:
 
 def test_ctrl_c_ends_a_hanging_runner(make_bundle) -> None:
     bundle = make_bundle(mode="hang")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgesparse", "bench", bundle.path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=heed_ctrl_c,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("measuring")
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise
+    command = [sys.executable, "-m", "edgesparse", "bench", bundle.path]
+    process, err = interrupted(command, first="measuring")
     assert process.returncode == 130
     assert err.strip() == ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from interrupts import heed_ctrl_c
+from interrupts import interrupted
 
 from edgesparse.bundle import Bundle
 from edgesparse.cli import farm as verb
@@ -241,24 +240,12 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_is_done(write_model, tmp_path) 
     write_model()
     path = tmp_path / "farm.yaml"
     path.write_text("models: double.onnx\ntargets: host\nmeasure: {seconds: 100}\n")
-    process = subprocess.Popen(
+    process, err = interrupted(
         farm_command(path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=heed_ctrl_c,
+        first="compile: double for host",
+        wait_seconds=1.0,  # until it measures; wherever it is, it must end
+        send=os.kill,
     )
-    try:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("compile: double for host")
-        time.sleep(1.0)  # until it measures; wherever it is, it must end
-        os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise
     assert process.returncode == 130
     assert "Traceback" not in err
     deadline = time.monotonic() + 20

@@ -80,7 +80,12 @@ def test_the_strip_shows_launches_and_what_is_far_out(document) -> None:
     assert chart.dots[30].y == pytest.approx(TOP)
     assert [line.kind for line in chart.lines] == ["level", "level", "roof"]
     assert chart.caption.startswith("60 samples in order, 3 launches")
-    assert "1 slower" in chart.caption
+    assert "1 slower one is drawn" in chart.caption
+    document["results"][0]["launches"] = [60]
+    (section,) = sections_of([], [document], [])
+    chart = charts.sample_strip(section)
+    assert chart is not None
+    assert chart.caption.startswith("60 samples in order, 1 launch;")
 
 
 def test_a_long_strip_is_thinned_but_keeps_what_is_far_out(document) -> None:

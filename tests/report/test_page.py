@@ -95,7 +95,9 @@ def test_a_result_of_before(document) -> None:
         {key: layer[key] for key in ("name", "op", "median_us", "share", "useful_gflops")}
         for layer in result["layers"]
     ]
-    assert "1 ms" in report(benchmarks=[document])
+    page = report(benchmarks=[document])
+    assert "1 ms" in page
+    assert "60 in 1 launch, warm-up" in page
 
 
 def test_a_bundle_on_two_devices_has_two_sections(document, tmp_path) -> None:

@@ -71,14 +71,6 @@ addEventListener("message", async ({ data: { given, threads } }) => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    executable = find_chromium()
-    assert executable
-    with Chromium(executable, tmp_path_factory.mktemp("profile") / "p") as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def url(site: Path, browser: Chromium) -> Iterator[str]:
     with serving({"/": site}, policy=POLICY) as address:
         yield address

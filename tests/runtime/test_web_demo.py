@@ -11,7 +11,6 @@ import pytest
 
 from edgesparse.cli.site import CURVE, write_site
 from edgesparse.compiler import compile
-from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import POLICY, serving
 from edgesparse.models import zoo
@@ -54,14 +53,6 @@ OVERFLOWING = """
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("digits") / "bundle"
     return compile(zoo.path("digits_mobilenet_v1"), target="wasm", output=output).path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    executable = find_chromium()
-    assert executable
-    with Chromium(executable, tmp_path_factory.mktemp("profile") / "p") as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")

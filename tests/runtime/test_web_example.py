@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from edgesparse.compiler import compile
-from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import serving
 from edgesparse.models import zoo
@@ -41,12 +40,10 @@ def wait_for(browser: Chromium, is_there: Callable[[str], bool]) -> str:
 
 
 @pytest.mark.isa("browser")
-def test_a_picture_is_classified_in_a_worker(tmp_path: Path) -> None:
+def test_a_picture_is_classified_in_a_worker(browser: Chromium, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "site")
     compile(zoo.path("digits_mobilenet_v1"), target="wasm", output=tmp_path / "site/model")
-    executable = find_chromium()
-    assert executable
-    with Chromium(executable, tmp_path / "p") as browser, serving({"/": tmp_path / "site"}) as url:
+    with serving({"/": tmp_path / "site"}) as url:
         browser.open_page(f"{url}/index.html")
         ready = wait_for(browser, lambda text: "ready" in text)
         assert ready.startswith("digits_mobilenet_v1 is ready, relaxed-simd")

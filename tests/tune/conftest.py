@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 import pytest
+from command_line import Run, runner
 
-from edgesparse.cli import main
 from edgesparse.tune_cache import TuneCache
 from edgesparse.user_cache import CACHE_VARIABLE
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -38,13 +21,6 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> TuneCache:
 @pytest.fixture
 def run(
     cache: TuneCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Outcome]:
-    """Run `edgesparse ARGUMENTS...` in this process."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Outcome:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
+) -> Run:
+    """Run `edgesparse ARGUMENTS...` in this process, with an empty cache."""
+    return runner(capsys, monkeypatch)
