@@ -8,13 +8,14 @@ BENCH_STAMP := $(VENV)/.installed-bench
 BENCH := build/bench
 JOBS ?= auto
 
-.PHONY: demo test test-all lint format bench clean help
+.PHONY: demo test test-all lint format web bench clean help
 
 help:
 	@echo "make demo      compile, check and measure the trained digits model on host, wasm and arm64"
 	@echo "make test      fast tests, in parallel"
 	@echo "make test-all  slow tests too"
 	@echo "make lint      ruff, mypy, import-linter"
+	@echo "make web       what a page loads, minified, after a change in runtime/web; needs npx"
 	@echo "make bench     all benchmarks (about an hour), then docs/performance.md; installs the peers"
 
 $(VENV)/bin/python:
@@ -43,6 +44,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+web:
+	sh runtime/minify.sh runtime/web/min
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -1,11 +1,16 @@
 """The npm package around WebAssembly modules: scripts, package.json, and what modules tell.
 
+What a page loads are index.mjs and, for threads, worker.mjs: the modules of runtime/web in one
+script each, as runtime/minify.sh made them. The modules themselves are in src/, to be read, and to
+be imported instead where somebody debugs.
+
 A module carries the manifest's description in a custom section, so that the module and its weights
 are enough to open a session, and maybe the weights themselves (`--embed`).
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +22,11 @@ from edgesparse.manifest import MANIFEST, WEIGHTS, json_bytes
 from edgesparse.target import Target
 
 DESCRIPTION_SECTION = "edgesparse"
-_FILES = """\
-/** The files of this bundle, in the form that bundlers look for. */
-export const files = {{
-{lines}
-}};
-"""
+SCRIPT, WORKER_SCRIPT = "index.mjs", "worker.mjs"
+_SOURCES = ("bundle.mjs", SCRIPT, "shared.mjs", "threads.mjs", WORKER_SCRIPT)
+_MINIFIED = "min/"
+_FILES_IMPORT = re.compile(r'import\{files as (\w+)\}from"\./files\.mjs";')
+_BANNER = "/* edgesparse {version}, Apache-2.0; readable in src/ */\n"
 
 
 def builds_of(target: Target, has_relaxed: bool) -> list[dict[str, Any]]:
@@ -91,25 +95,37 @@ def package_files(name: str, modules: Sequence[str], has_weights: bool) -> dict[
         has_weights: The weights are a file of their own.
     """
     data = [MANIFEST, *modules, *([WEIGHTS] if has_weights else [])]
-    lines = (f'  "{file}": new URL("./{file}", import.meta.url),' for file in data)
-    files = {
-        path: slimmed(text) if path.endswith(".mjs") else text
-        for path, text in runtime.sources("web").items()
-    }
-    files["files.mjs"] = _FILES.format(lines="\n".join(lines)).encode()
+    files: dict[str, bytes] = {}
+    for path, contents in runtime.sources("web").items():
+        if path in _SOURCES:
+            files[f"src/{path}"] = contents
+        elif not path.startswith(_MINIFIED):
+            files[path] = contents
+    files["src/files.mjs"] = f"export const files = {_files(data, '../')};\n".encode()
+    files |= page_scripts(data)
     scripts = sorted(path for path in files if path.endswith(".mjs") and "/" not in path)
     files["package.json"] = _package(name, data, scripts)
     return files
 
 
-def slimmed(script: bytes) -> bytes:
-    """Return a script without indentation, and without the lines that are comments.
+def page_scripts(data: Sequence[str]) -> dict[str, bytes]:
+    """Return name -> contents of the scripts that a page and its workers load.
 
-    What is documented there stands in index.d.ts and docs/web.md.
+    Args:
+        data: The bundle's files that they load in turn, in the form that bundlers look for.
     """
-    lines = [line.strip() for line in script.decode().splitlines()]
-    text = "\n".join(line for line in lines if line and not re.match(r"/\*\*? |/\*\*$|\*|//", line))
-    return text.encode() + b"\n"
+    version = importlib.metadata.version("edgesparse")
+    script = runtime.source(f"web/{_MINIFIED}{SCRIPT}").decode()
+    script, found = _FILES_IMPORT.subn(lambda match: f"const {match[1]}={_files(data)};", script)
+    if found != 1:
+        raise RuntimeError(f"{SCRIPT} imports the names of its files {found} times, expected once")
+    worker = runtime.source(f"web/{_MINIFIED}{WORKER_SCRIPT}")
+    return {SCRIPT: (_BANNER.format(version=version) + script).encode(), WORKER_SCRIPT: worker}
+
+
+def _files(data: Sequence[str], folder: str = "./") -> str:
+    entries = (f'"{name}":new URL("{folder}{name}",import.meta.url)' for name in data)
+    return "{" + ",".join(entries) + "}"
 
 
 def _package(name: str, data: Sequence[str], scripts: Sequence[str]) -> bytes:
@@ -124,9 +140,10 @@ def _package(name: str, data: Sequence[str], scripts: Sequence[str]) -> bytes:
         "exports": {
             ".": {"types": "./index.d.ts", "default": "./index.mjs"},
             **{f"./{file}": f"./{file}" for file in data},
+            "./src": {"types": "./index.d.ts", "default": "./src/index.mjs"},
             "./package.json": "./package.json",
         },
-        "files": ["demo", "index.d.ts", *data, *scripts],
+        "files": ["demo", "index.d.ts", "src", *data, *scripts],
         "sideEffects": False,
     }
     return json_bytes(package)

@@ -53,8 +53,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-_SCRIPTS = ("index.mjs", "bundle.mjs", "files.mjs", "shared.mjs", "threads.mjs")
-_SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", *_SCRIPTS)
+_SHIPPED = ("libmodel.so", "weights.bin", "model.wasm", "index.mjs")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 /** Finds a bundle's files, chooses the build that this engine can run, and reads it. */
 import { files } from "./files.mjs";
 import { usableThreads } from "./threads.mjs";
-import { ModelError, STACK_BYTES, isNode, note } from "./shared.mjs";
+import { ModelError, PAGE_BYTES, STACK_BYTES, attempt, fromNode, isNode, note } from "./shared.mjs";
 
 const SCHEMA = 1;
 const WEIGHTS = "weights.bin";
-const PAGE_BYTES = 65536;
 
 export const ARRAY_TYPES = {
   float32: Float32Array,
@@ -44,62 +43,61 @@ function isMissing(feature) {
 }
 
 /**
- * Returns `{manifest, module, simd, threads, notes, fill}` of a bundle: of its folder, or what is in an object.
- * `fill(view, verify)` writes the weights there and has them verified.
+ * Returns `{manifest, module, simd, threads, notes, fill, dataEnd}` of a bundle: of its folder, or what is in an
+ * object. `fill(view, verify)` writes the weights there and has them verified.
  */
 export async function openBundle(source, options) {
   const isFolder = source === undefined || typeof source === "string" || source instanceof URL;
-  const opened = await (isFolder ? openFolder(source, options) : openContents(source ?? {}, options));
-  const { module, manifest } = opened;
-  const own = readSection(module, "edgesparse");
+  const notes = [];
+  const opened = await (isFolder ? openFolder : openContents)(source, { ...options, notes });
+  const section = (name) => WebAssembly.Module.customSections(opened.module, name)[0];
+  const own = section("edgesparse");
   if (!own) {
     throw new ModelError("bundle", "loading the module: it is not a model that edgesparse compiled");
   }
-  const about = parse(own, "the module's description");
-  opened.manifest = checkManifest(manifest ?? about);
-  if (opened.manifest.weights_sha256 !== about.weights_sha256) {
+  const about = await parse(own, "the module's description");
+  const manifest = checkManifest(opened.manifest ?? about);
+  if (manifest.weights_sha256 !== about.weights_sha256) {
     throw new ModelError("bundle", "the manifest belongs to another model than the module");
   }
-  opened.fill ??= fillFrom(readSection(module, WEIGHTS), "weights missing");
+  opened.fill ??= fillFrom(section(WEIGHTS), "weights missing");
   // What an instance's data take; a shared memory must be made before there is one.
   const dataEnd = STACK_BYTES + about.module_bytes + PAGE_BYTES;
-  return Object.assign(opened, { simd: about.simd, dataEnd });
+  return { ...opened, manifest, simd: about.simd, notes, dataEnd };
 }
 
-async function openContents({ wasm, threadsWasm, weights, manifest }, { threads, onProgress }) {
+async function openContents(source, { threads, onProgress, notes }) {
+  const { wasm, threadsWasm, weights, manifest } = source ?? {};
   chooseBuild([{ features: manifest?.target?.features ?? ["+simd128"] }]);
-  const notes = [];
   const count = usableThreads(threads, threadsWasm, "threadsWasm was not given", notes);
   const module = await compileModule("wasm", count > 1 ? threadsWasm : wasm);
   if (manifest) {
     checkManifest(manifest);
   }
   const fill = weights && fillFrom(weights, "", onProgress);
-  return { manifest, module, threads: count, notes, fill };
+  return { manifest, module, threads: count, fill };
 }
 
-async function openFolder(source, { threads, simd, onProgress, signal }) {
-  const folder = source === undefined ? null : await folderUrl(source);
-  const request = (name) => requestUrl(folder ? new URL(name, folder) : files[name], signal);
-  const manifest = checkManifest(parse(await (await request("manifest.json")).arrayBuffer(), "manifest.json"));
-  const notes = [];
+async function openFolder(source, { threads, simd, onProgress, signal, notes }) {
+  const folder = source && (await folderUrl(source));
+  const locate = (name) => (folder ? new URL(name, folder) : files[name]);
+  const request = (name) => requestUrl(locate(name), signal);
+  const json = await (await request("manifest.json")).arrayBuffer();
+  const manifest = checkManifest(await parse(json, "manifest.json"));
   const build = chooseBuild(manifest.builds, simd, notes);
   const count = usableThreads(threads, build.threads, "the bundle has no module for threads", notes);
   const name = count > 1 ? build.threads : build.module;
-  // The weights are asked for at once, and read when there is a memory to read them into.
   const isApart = WEIGHTS in manifest.files;
-  const key = isApart && keyOf(folder ? new URL(WEIGHTS, folder) : files[WEIGHTS], manifest);
-  const first = isApart && findWeights(key, () => request(WEIGHTS));
-  if (first) {
-    first.catch(() => {}); // what is wrong is told when it is waited for
-  }
   const wasmBytes = manifest.files[name].bytes;
   const total = wasmBytes + (isApart ? manifest.weights_bytes : 0);
   const tell = (at) => onProgress?.({ loaded: wasmBytes + at, total });
+  // The weights are asked for at once, and read when there is a memory to read them into.
+  const { href } = locate(WEIGHTS) ?? {};
+  const key = /^http/.test(href) && `${href}?${manifest.weights_sha256}`;
+  const fill = isApart ? fillFromUrl(key, () => request(WEIGHTS), tell, signal) : undefined;
   const module = await compileModule(name, await request(name), signal);
   tell(0);
-  const fill = first ? fillInTurn(first, key, () => request(WEIGHTS), tell, signal) : undefined;
-  return { manifest, module, threads: count, notes, fill };
+  return { manifest, module, threads: count, fill };
 }
 
 /** The first build whose features are all there. */
@@ -123,7 +121,7 @@ function chooseBuild(builds = [], simd, notes) {
 async function folderUrl(source) {
   let url;
   if (isNode() && typeof source === "string" && !/^[a-z][a-z0-9+.-]+:/i.test(source)) {
-    const { pathToFileURL } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:url");
+    const { pathToFileURL } = await fromNode("url");
     url = pathToFileURL(source);
   } else {
     url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
@@ -133,10 +131,10 @@ async function folderUrl(source) {
 }
 
 /** Returns a response that is fine, of a file, too. */
-async function requestUrl(url, signal) {
-  try {
+function requestUrl(url, signal) {
+  return attempt("bundle", `reading ${url}`, signal, async () => {
     if (url.protocol === "file:" && isNode()) {
-      const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:fs/promises");
+      const { readFile } = await fromNode("fs/promises");
       return new Response(await readFile(url, { signal }));
     }
     const response = await fetch(url, { signal });
@@ -144,44 +142,25 @@ async function requestUrl(url, signal) {
       throw new Error(`HTTP status ${response.status}`);
     }
     return response;
-  } catch (error) {
-    throw failure("bundle", `reading ${url}`, error, signal);
-  }
+  });
 }
 
-/** What to throw: the caller's own reason when the caller has aborted. */
-function failure(code, doing, error, signal) {
-  signal?.throwIfAborted();
-  return error instanceof ModelError ? error : new ModelError(code, `${doing}: ${error.message}`);
-}
-
-async function compileModule(name, source, signal) {
-  try {
+function compileModule(name, source, signal) {
+  return attempt("bundle", `loading ${name}`, signal, async () => {
     if (source instanceof WebAssembly.Module) {
       return source;
     }
     if (!(source instanceof Response)) {
-      return await WebAssembly.compile(toBytes(source, name));
+      return WebAssembly.compile(toBytes(source, name));
     }
-    const streams = source.headers.get("content-type") === "application/wasm";
-    return await (streams
+    return source.headers.get("content-type") === "application/wasm"
       ? WebAssembly.compileStreaming(source)
-      : WebAssembly.compile(await source.arrayBuffer()));
-  } catch (error) {
-    throw failure("bundle", `loading ${name}`, error, signal);
-  }
-}
-
-function readSection(module, name) {
-  return WebAssembly.Module.customSections(module, name)[0];
+      : WebAssembly.compile(await source.arrayBuffer());
+  });
 }
 
 function parse(bytes, what) {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throw new ModelError("bundle", `${what} is not JSON: ${error.message}`);
-  }
+  return attempt("bundle", `${what} is not JSON`, null, () => JSON.parse(new TextDecoder().decode(bytes)));
 }
 
 function checkManifest(manifest) {
@@ -221,14 +200,9 @@ function fillFrom(source, missing, onProgress) {
   };
 }
 
-/** Where weights are kept: a URL that no other model's have. */
-function keyOf({ href }, { weights_sha256: hash }) {
-  return /^http/.test(href) ? `${href}?${hash}` : null;
-}
-
 async function openCache(key) {
   try {
-    return key && (await globalThis.caches?.open("edgesparse"));
+    return key ? await globalThis.caches?.open("edgesparse") : null;
   } catch {
     return null; // a page that may keep nothing
   }
@@ -237,28 +211,29 @@ async function openCache(key) {
 async function findWeights(key, request) {
   const cache = await openCache(key);
   const kept = await cache?.match(key);
-  return { cache, kept, response: kept ?? (await request()) };
+  return { cache, kept, fresh: kept ? null : await request() };
 }
 
-function fillInTurn(first, key, request, tell, signal) {
+/** @param key Where verified weights are kept, a URL that no other model's have; none, and they are not. */
+function fillFromUrl(key, request, tell, signal) {
+  const found = findWeights(key, request);
+  found.catch(() => {}); // what is wrong is told when it is waited for
   return async (view, verify) => {
-    let { cache, kept, response } = await first;
-    for (;;) {
-      try {
+    const read = (response) =>
+      attempt("bundle", "reading the weights", signal, async () => {
         await pour(response, view, tell, signal);
         verify();
-        break;
-      } catch (error) {
-        if (!kept || signal?.aborted) {
-          throw error;
-        }
-        // What was kept is damaged.
-        kept = null;
-        await cache.delete(key);
-        response = await request();
+      });
+    const { cache, kept, fresh } = await found;
+    if (kept) {
+      try {
+        return await read(kept);
+      } catch {
+        signal?.throwIfAborted(); // what was kept is damaged
       }
     }
-    if (cache && !kept) {
+    await read(fresh ?? (await request()));
+    if (cache) {
       keep(cache, key, view.slice()).catch(() => {}); // no room: next time they are loaded again
     }
   };
@@ -266,12 +241,7 @@ function fillInTurn(first, key, request, tell, signal) {
 
 /** Keeps verified weights, and those of older versions of the model no longer. */
 async function keep(cache, key, bytes) {
-  const [url] = key.split("?");
-  for (const old of await cache.keys()) {
-    if (old.url.startsWith(`${url}?`)) {
-      await cache.delete(old);
-    }
-  }
+  await cache.delete(key, { ignoreSearch: true });
   await cache.put(key, new Response(bytes));
 }
 
@@ -281,8 +251,8 @@ async function pour({ body }, view, tell, signal) {
   let at = 0;
   try {
     for (;;) {
-      const { done, value } = await reader.read();
-      const end = at + (value?.length ?? 0);
+      const { done, value = [] } = await reader.read();
+      const end = at + value.length;
       if (end > view.length || (done && end < view.length)) {
         throw wrongLength(view.length, done ? end : `${end} or more`);
       }
@@ -294,9 +264,8 @@ async function pour({ body }, view, tell, signal) {
       tell(at);
       signal?.throwIfAborted();
     }
-  } catch (error) {
+  } finally {
     reader.cancel().catch(() => {});
-    throw failure("bundle", "reading the weights", error, signal);
   }
 }
 

@@ -7,21 +7,18 @@
  */
 
 import { ARRAY_TYPES, openBundle, toBytes } from "./bundle.mjs";
-import { CONTROL_WORDS, ModelError, STACK_BYTES, TEAM_BYTES } from "./shared.mjs";
+import { CONTROL_WORDS, ModelError, PAGE_BYTES, STACK_BYTES, TEAM_BYTES, attempt } from "./shared.mjs";
 import { Team, sharedMemory } from "./threads.mjs";
 
 export { ModelError };
 
 const ALIGNMENT_BYTES = 64;
-const PAGE_BYTES = 65536;
 
 /** A loaded model, with its weights, its arena and its tensors in its own memory. */
 export class Session {
-  #exports = null;
+  #exports;
   #memory;
   #team;
-  #opened;
-  #stepCount;
   #pointers;
   #tensors;
   #arguments;
@@ -37,9 +34,10 @@ export class Session {
    */
   static async load(source, { threads = 1, simd, onProgress, signal } = {}) {
     signal?.throwIfAborted();
-    const session = new Session(await openBundle(source, { threads, simd, onProgress, signal }));
+    const opened = await openBundle(source, { threads, simd, onProgress, signal });
+    const session = new Session(opened);
     try {
-      await session.#open();
+      await session.#open(opened);
       signal?.throwIfAborted();
       return session;
     } catch (error) {
@@ -48,27 +46,43 @@ export class Session {
     }
   }
 
-  /** Use `Session.load`. */
-  constructor(opened) {
-    this.#opened = opened;
-    this.#stepCount = Math.max(0, ...this.decisions.map((layer) => layer.steps[1]));
+  /** Use `Session.load`. What a session tells of itself never changes. */
+  constructor({ manifest, threads, simd, notes }) {
+    const { name, inputs, outputs, layers } = manifest;
+    Object.assign(this, {
+      /** The parsed manifest.json. */
+      manifest,
+      /** Name of the model. */
+      name,
+      /** `{name, shape, dtype}` of every input and output, in order. */
+      inputs,
+      outputs,
+      /** How every layer was compiled and why, in order; `steps` are its first and last (exclusive) step. */
+      decisions: layers,
+      /** Number of steps of one run. */
+      stepCount: Math.max(0, ...layers.map((layer) => layer.steps[1])),
+      /** How many threads share the work. */
+      threads,
+      /** What runs: `simd128` or `relaxed-simd`, and `threads` where there are several. */
+      backend: simd + (threads > 1 ? ", threads" : ""),
+      /** Why nothing better runs: a sentence for each thing that was wanted and is missing. */
+      notes,
+    });
+    Object.freeze(this);
   }
 
-  async #open() {
-    const { module, fill } = this.#opened;
-    await (this.threads > 1 ? this.#instantiateShared(module) : this.#instantiateAlone(module));
-    const { weightsAt } = this.#pointers;
+  async #open({ module, fill, dataEnd }) {
+    await (this.threads > 1 ? this.#instantiateShared(module, dataEnd) : this.#instantiateAlone(module));
     this.#placeTensors();
+    const { weightsAt, teamAt, controlAt, stacksAt } = this.#pointers;
+    const { es_verify_weights, es_team_init } = this.#exports;
+    const [model] = this.#arguments;
     const view = new Uint8Array(this.#memory.buffer, weightsAt, this.manifest.weights_bytes);
-    const { es_verify_weights, es_default_model, es_team_init } = this.#exports;
     await fill(view, () => {
-      const status = es_verify_weights(es_default_model(), weightsAt, BigInt(view.length));
+      const status = es_verify_weights(model, weightsAt, BigInt(view.length));
       this.#check(status, "weights", "opening the weights");
     });
-    // Both would stay as long as the session does.
-    this.#opened.fill = this.#opened.module = null;
     if (this.#team) {
-      const { teamAt, controlAt, stacksAt } = this.#pointers;
       es_team_init(teamAt, this.threads);
       const order = { module, memory: this.#memory, team: teamAt, model: this.#arguments };
       await this.#team.start(order, this.threads, controlAt, stacksAt);
@@ -76,68 +90,25 @@ export class Session {
   }
 
   async #instantiateAlone(module) {
-    const { exports } = await WebAssembly.instantiate(module, {});
-    this.#exports = exports;
+    const { exports } = await WebAssembly.instantiate(module);
     this.#memory = exports.memory;
-    this.#pointers = layOut(exports.__heap_base.value, this);
-    const { end } = this.#pointers;
-    allocating(end, () => {
-      this.#memory.grow(Math.max(0, Math.ceil((end - this.#memory.buffer.byteLength) / PAGE_BYTES)));
-    });
+    const { end } = this.#settle(exports);
+    const pages = Math.ceil((end - this.#memory.buffer.byteLength) / PAGE_BYTES);
+    await allocating(end, () => this.#memory.grow(Math.max(0, pages)));
   }
 
   /** The size of a shared memory is fixed before there is an instance to ask where its data end. */
-  async #instantiateShared(module) {
-    const { end } = layOut(this.#opened.dataEnd, this);
-    this.#memory = allocating(end, () => sharedMemory(Math.ceil(end / PAGE_BYTES)));
+  async #instantiateShared(module, dataEnd) {
+    const { end } = layOut(dataEnd, this);
+    this.#memory = await allocating(end, () => sharedMemory(Math.ceil(end / PAGE_BYTES)));
     this.#team = new Team(this.#memory);
-    this.#exports = await this.#team.instantiate(module, this.#memory);
-    this.#pointers = layOut(this.#exports.__heap_base.value, this);
+    this.#settle(await this.#team.instantiate(module, this.#memory));
   }
 
-  /** Name of the model. */
-  get name() {
-    return this.manifest.name;
-  }
-
-  /** `{name, shape, dtype}` of every input, in order. */
-  get inputs() {
-    return this.manifest.inputs;
-  }
-
-  /** `{name, shape, dtype}` of every output, in order. */
-  get outputs() {
-    return this.manifest.outputs;
-  }
-
-  /** How every layer was compiled and why, in order; `steps` are its first and last (exclusive) step. */
-  get decisions() {
-    return this.manifest.layers;
-  }
-
-  /** The parsed manifest.json. */
-  get manifest() {
-    return this.#opened.manifest;
-  }
-
-  /** Number of steps of one run. */
-  get stepCount() {
-    return this.#stepCount;
-  }
-
-  /** How many threads share the work. */
-  get threads() {
-    return this.#opened.threads;
-  }
-
-  /** What runs: `simd128` or `relaxed-simd`, and `threads` where there are several. */
-  get backend() {
-    return this.#opened.simd + (this.threads > 1 ? ", threads" : "");
-  }
-
-  /** Why nothing better runs: a sentence for each thing that was wanted and is missing. */
-  get notes() {
-    return this.#opened.notes;
+  #settle(exports) {
+    this.#exports = exports;
+    this.#pointers = layOut(exports.__heap_base.value, this);
+    return this.#pointers;
   }
 
   /** Returns a zeroed typed array of the right type and length for every input: name -> typed array. */
@@ -170,9 +141,9 @@ export class Session {
   }
 
   /** Runs steps first <= step < last, all by default, on the inputs that were set. Synchronous. */
-  runSteps(first = 0, last = this.#stepCount) {
+  runSteps(first = 0, last = this.stepCount) {
     this.#requireOpen();
-    const isWithin = first >= 0 && first <= last && last <= this.#stepCount;
+    const isWithin = first >= 0 && first <= last && last <= this.stepCount;
     const status = this.#team && isWithin
       ? this.#runTogether(first, last)
       : this.#exports.es_run_steps(...this.#arguments, first, last);
@@ -203,12 +174,11 @@ export class Session {
       const found = `${width}x${height} with ${bytes.length} bytes`;
       throw new ModelError("input", `image: expected ${columns}x${rows}, RGBA, found ${found}`);
     }
-    const [means, stds] = [mean, std].map((values) => [values].flat());
     const { buffer } = this.#memory;
     const { scaleAt, rgbaAt, planesAt } = this.#pointers;
     const scale = new Float32Array(buffer, scaleAt, 2 * channels);
     for (let c = 0; c < channels; c++) {
-      const [m, s] = [means, stds].map((values) => values[values.length > 1 ? c : 0]);
+      const [m, s] = [mean, std].map((value) => (value?.length > 1 ? value[c] : +value));
       scale.set([1 / (255 * s), -m / s], 2 * c);
     }
     if (!scale.every(Number.isFinite)) {
@@ -245,11 +215,14 @@ export class Session {
   #placeTensors() {
     const { buffer } = this.#memory;
     const { weightsAt, arenaAt, inputsAt, outputsAt, inputTableAt, outputTableAt } = this.#pointers;
-    new Uint32Array(buffer, inputTableAt, inputsAt.length).set(inputsAt);
-    new Uint32Array(buffer, outputTableAt, outputsAt.length).set(outputsAt);
-    const views = (specs, at) =>
-      specs.map((spec, i) => new ARRAY_TYPES[spec.dtype](buffer, at[i], elementCount(spec)));
-    this.#tensors = { inputs: views(this.inputs, inputsAt), outputs: views(this.outputs, outputsAt) };
+    const views = (specs, tableAt, tensorsAt) => {
+      new Uint32Array(buffer, tableAt, specs.length).set(tensorsAt);
+      return specs.map((spec, i) => new ARRAY_TYPES[spec.dtype](buffer, tensorsAt[i], elementCount(spec)));
+    };
+    this.#tensors = {
+      inputs: views(this.inputs, inputTableAt, inputsAt),
+      outputs: views(this.outputs, outputTableAt, outputsAt),
+    };
     const model = this.#exports.es_default_model();
     this.#arguments = [model, weightsAt, arenaAt, inputTableAt, outputTableAt];
   }
@@ -265,14 +238,13 @@ export class Session {
 }
 
 /** Gives everything an aligned address from `base` on. */
-function layOut(base, { manifest, threads }) {
+function layOut(base, { inputs, outputs, manifest, threads }) {
   let top = base;
   const reserve = (bytes) => {
     const at = Math.ceil(top / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     top = at + bytes;
     return at;
   };
-  const { inputs, outputs } = manifest;
   const pointers = {
     inputTableAt: reserve(4 * inputs.length),
     outputTableAt: reserve(4 * outputs.length),
@@ -293,11 +265,7 @@ function layOut(base, { manifest, threads }) {
 }
 
 function allocating(bytes, allocate) {
-  try {
-    return allocate();
-  } catch (error) {
-    throw new ModelError("memory", `the model needs ${bytes} bytes of memory: ${error.message}`);
-  }
+  return attempt("memory", `the model needs ${bytes} bytes of memory`, null, allocate);
 }
 
 /** The array of a tensor: itself, or `data` of an object whose `dims` or `shape` must then fit. */

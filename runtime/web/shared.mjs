@@ -12,6 +12,7 @@ export const LAST = 2;
 export const BROKEN = 3;
 export const CONTROL_WORDS = 16;
 
+export const PAGE_BYTES = 65536;
 export const TEAM_BYTES = 192;
 export const STACK_BYTES = 256 << 10;
 
@@ -24,8 +25,23 @@ export class ModelError extends Error {
   }
 }
 
+/** Does something; what it throws becomes a ModelError, or the caller's own reason when the caller has aborted. */
+export async function attempt(code, doing, signal, action) {
+  try {
+    return await action();
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error instanceof ModelError ? error : new ModelError(code, `${doing}: ${error.message}`);
+  }
+}
+
 export function isNode() {
-  return Boolean(globalThis.process?.versions?.node);
+  return !!globalThis.process?.versions?.node;
+}
+
+/** Imports a module of node's; bundlers are told to leave it alone. */
+export function fromNode(name) {
+  return import(/* webpackIgnore: true */ /* @vite-ignore */ `node:${name}`);
 }
 
 const said = new Set();

@@ -7,6 +7,7 @@ import {
   ModelError,
   POSTED,
   STACK_BYTES,
+  fromNode,
   instantiateShared,
   isNode,
   note,
@@ -47,15 +48,14 @@ export function sharedMemory(pages) {
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
+/** Starts a worker; bundlers look for the second `new Worker`. */
 async function startWorker() {
   if (isNode()) {
-    const { Worker: NodeWorker } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads");
+    const { Worker: NodeWorker } = await fromNode("worker_threads");
     // By default it inherits flags like --input-type, which it refuses.
-    const worker = new NodeWorker(new URL("./worker.mjs", import.meta.url), { execArgv: [] });
-    return { worker, listen: (event, listener) => worker.on(event, listener) };
+    return new NodeWorker(new URL("./worker.mjs", import.meta.url), { execArgv: [] });
   }
-  const worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
-  return { worker, listen: (event, listener) => worker.addEventListener(event, listener) };
+  return new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
 }
 
 function canSleepHere() {
@@ -91,13 +91,15 @@ export class Team {
    * @param stacksAt Address of the workers' stacks.
    */
   async start(order, threads, controlAt, stacksAt) {
-    this.#control = new Int32Array(order.memory.buffer, controlAt, CONTROL_WORDS);
-    const ready = Array.from({ length: threads - 1 }, (_, i) => {
-      const place = { controlAt, wordCount: CONTROL_WORDS, stackTop: stacksAt + (i + 1) * STACK_BYTES };
-      return this.#startOne({ ...order, ...place, thread: i + 1 });
-    });
+    const control = new Int32Array(this.#words.buffer, controlAt, CONTROL_WORDS);
+    this.#control = control;
+    const starting = [];
+    for (let thread = 1; thread < threads; thread++) {
+      const stackTop = stacksAt + thread * STACK_BYTES;
+      starting.push(this.#startOne({ ...order, control, stackTop, thread }));
+    }
     try {
-      await Promise.all(ready);
+      await Promise.all(starting);
     } catch (error) {
       this.close();
       const why = error.message ?? "its script cannot be loaded; does the page's policy allow worker-src 'self'?";
@@ -106,13 +108,22 @@ export class Team {
   }
 
   async #startOne(order) {
-    const { worker, listen } = await startWorker();
+    const worker = await startWorker();
     this.#workers.push(worker);
-    const fail = () => Atomics.store(this.#control, BROKEN, 1);
     await new Promise((resolve, reject) => {
-      listen("message", resolve);
-      listen("error", (event) => (fail(), reject(event.error ?? event)));
-      listen("exit", (status) => (fail(), reject(new Error(`it ended with status ${status}`))));
+      const listen = (event, listener) =>
+        worker.on ? worker.on(event, listener) : worker.addEventListener(event, listener);
+      const fail = (error) => {
+        Atomics.store(this.#control, BROKEN, 1);
+        reject(error);
+      };
+      // Its first message is empty when it waits for work, or says what went wrong.
+      listen("message", (event) => {
+        const message = event.data ?? event;
+        message ? fail({ message }) : resolve();
+      });
+      listen("error", (event) => fail(event.error ?? event));
+      listen("exit", (status) => fail({ message: `it ended with status ${status}` }));
       worker.postMessage(order);
     });
     worker.unref?.(); // a program in node that forgets to close the session still ends

@@ -1,5 +1,5 @@
 /** A thread of a session: waits for runs and does its share of each. Started by threads.mjs. */
-import { BROKEN, FIRST, LAST, POSTED, instantiateShared } from "./shared.mjs";
+import { BROKEN, FIRST, LAST, POSTED, fromNode, instantiateShared, isNode } from "./shared.mjs";
 
 /** Looks for a new run before sleeping, some 100 us. */
 const SPINS = 20_000;
@@ -14,32 +14,32 @@ function waitForRun(control, seen) {
   Atomics.wait(control, POSTED, seen);
 }
 
-async function start(order, post) {
-  const { module, memory, controlAt, wordCount, stackTop, thread, team, model } = order;
+/** Does this thread's share of every run; does not return while the session is in order. */
+async function work({ module, memory, control, stackTop, model, team, thread }, port) {
   const words = new Int32Array(memory.buffer);
-  const control = new Int32Array(memory.buffer, controlAt, wordCount);
-  const wait = (address, value) => void Atomics.wait(words, address >>> 2, value);
-  const exports = await instantiateShared(module, memory, wait);
-  exports.__stack_pointer.value = stackTop;
-  let seen = Atomics.load(control, POSTED);
-  post("ready");
+  const wait = (address, value) => Atomics.wait(words, address >>> 2, value);
   try {
-    for (;;) {
+    const exports = await instantiateShared(module, memory, wait);
+    exports.__stack_pointer.value = stackTop;
+    let seen = Atomics.load(control, POSTED);
+    port.postMessage("");
+    do {
       waitForRun(control, seen);
       seen = (seen + 1) | 0;
-      if (exports.es_run_thread(...model, team, thread, control[FIRST], control[LAST]) !== 0) {
-        throw new Error("the model's code reported a failure");
-      }
-    }
+    } while (exports.es_run_thread(...model, team, thread, control[FIRST], control[LAST]) === 0);
+  } catch (error) {
+    port.postMessage(error.message);
   } finally {
     Atomics.store(control, BROKEN, 1);
   }
 }
 
-if (globalThis.process?.versions?.node) {
-  import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads").then(({ parentPort }) =>
-    parentPort.once("message", (order) => start(order, (text) => parentPort.postMessage(text))),
-  );
+function serve(port) {
+  port.onmessage = ({ data }) => work(data, port);
+}
+
+if (isNode()) {
+  fromNode("worker_threads").then(({ parentPort }) => serve(parentPort));
 } else {
-  addEventListener("message", ({ data }) => start(data, (text) => postMessage(text)), { once: true });
+  serve(globalThis);
 }

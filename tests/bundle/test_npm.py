@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import re
 
@@ -10,6 +12,8 @@ from edgesparse import npm, runtime
 from edgesparse.bundle import Bundle
 from edgesparse.target import ARM64, WASM, WASM_RELAXED
 
+LOADED = re.compile(r'(?:new URL\(|from ?|import ?\(?)"\./([^"]+)"')
+IMPORT = re.compile(r'from "\./([^"]+)"')
 SCRIPTS = {name: text for name, text in runtime.sources("web").items() if name.endswith(".mjs")}
 
 
@@ -36,13 +40,25 @@ def test_builds_best_first() -> None:
     assert ARM64.relaxed is None
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_only_comments_and_indentation_are_left_out(name: str) -> None:
-    """Which takes that no text goes over several lines, where both would be part of it."""
-    text = SCRIPTS[name].decode()
-    assert all(line.count("`") % 2 == 0 for line in text.splitlines())
-    words = re.sub(r"(?m)^\s*(/\*\*.*|\*.*|//.*|/\* -.*)$", "", text).split()
-    assert npm.slimmed(SCRIPTS[name]).decode().split() == words
+def test_what_a_page_loads_was_made_from_these_modules() -> None:
+    """And not from older ones."""
+    sums = runtime.source("web/min/SHA256SUMS").decode().split()
+    found = dict(zip(sums[1::2], sums[::2], strict=True))
+    scripts = {name: SCRIPTS[name] for name in found}
+    assert {"index.mjs", "worker.mjs"} < set(found)
+    imported = {name for text in scripts.values() for name in IMPORT.findall(text.decode())}
+    assert imported - {"files.mjs"} <= set(found)
+    expected = {name: hashlib.sha256(text).hexdigest() for name, text in scripts.items()}
+    assert found == expected, "run `make web`"
+
+
+def test_all_scripts_of_a_page_are_small() -> None:
+    """For one model as for another: what differs are the names of files."""
+    data = ["manifest.json", *npm.modules_of(npm.builds_of(WASM, True)), "weights.bin"]
+    scripts = npm.page_scripts(data)
+    assert sum(len(gzip.compress(script, 9)) for script in scripts.values()) <= 6144
+    loaded = {name for script in scripts.values() for name in LOADED.findall(script.decode())}
+    assert loaded == {*data, "worker.mjs"}  # and no other script
 
 
 def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
@@ -51,6 +67,8 @@ def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
         for path in entry.values() if isinstance(entry, dict) else [entry]:
             assert (wasm_bundle.path / path).is_file()
     assert "dependencies" not in package
-    named = re.findall(r'new URL\("\./([^"]+)"', (wasm_bundle.path / "files.mjs").read_text())
+    named = LOADED.findall((wasm_bundle.path / "index.mjs").read_text())
     assert all((wasm_bundle.path / path).is_file() for path in named)
     assert {"manifest.json", "model.wasm", "weights.bin"} <= set(named)
+    readable = re.findall(r'new URL\("([^"]+)"', (wasm_bundle.path / "src/files.mjs").read_text())
+    assert [f"../{path}" for path in named if path != "worker.mjs"] == readable

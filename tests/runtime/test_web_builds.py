@@ -52,6 +52,20 @@ def test_every_build_computes(bundle: Bundle, simd: str | None, threads: int) ->
     np.testing.assert_allclose(y, parallel_outputs(parallel_inputs())["y"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("source", ["folder", "undefined"])
+def test_the_readable_modules_do_the_same(bundle: Bundle, source: str) -> None:
+    script = f"""
+        {GIVEN}
+        const readable = await import(pathToFileURL(`${{folder}}/src/index.mjs`));
+        const s = await readable.Session.load({source}, {{ threads: 2 }});
+        print([s instanceof Session, s.backend, [...(await s.run(given)).y]]);
+        s.close();
+    """
+    is_minified, backend, y = evaluate(bundle.path, script, *relaxed_simd_flags())
+    assert (is_minified, backend) == (False, "relaxed-simd, threads")
+    np.testing.assert_allclose(y, parallel_outputs(parallel_inputs())["y"], rtol=1e-6)
+
+
 def test_the_fallback_is_told_once(bundle: Bundle) -> None:
     script = f"""
         {GIVEN} {WARNED} {NO_RELAXED}
@@ -221,8 +235,10 @@ const kept = new Map();
 globalThis.caches = { open: async () => ({
   match: async (key) => kept.get(key)?.clone(),
   put: async (key, response) => void kept.set(key, response),
-  delete: async (key) => kept.delete(key.url ?? key),
-  keys: async () => [...kept.keys()].map((url) => ({ url })),
+  delete: async (key, { ignoreSearch }) => {
+    const path = (url) => (ignoreSearch ? url.split("?")[0] : url);
+    [...kept.keys()].filter((url) => path(url) === path(key)).forEach((url) => kept.delete(url));
+  },
 }) };
 const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
 """
@@ -340,6 +356,7 @@ def test_the_types_name_what_there_is(bundle: Bundle) -> None:
     script = """
         const own = (object) => Object.getOwnPropertyNames(object);
         const static_ = own(Session).filter((name) => typeof Session[name] === "function");
-        print([...static_, ...own(Session.prototype).filter((name) => name !== "constructor")]);
+        const methods = own(Session.prototype).filter((name) => name !== "constructor");
+        print([...static_, ...methods, ...own(await Session.load(folder))]);
     """
     assert sorted(evaluate(bundle.path, script)) == sorted(declared)

@@ -220,6 +220,19 @@ def test_a_worker_that_dies_in_a_run(evaluate: Evaluate) -> None:
     assert second[1] == "closed"
 
 
+def test_a_worker_that_cannot_start(evaluate: Evaluate) -> None:
+    script = """
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (order) {
+          return post.call(this, { ...order, module: null });
+        };
+        return failure(() => Session.load("/toy/", { threads: 2 }));
+    """
+    is_ours, code, message = evaluate(script)
+    assert (is_ours, code) == (True, "threads")
+    assert message.startswith("starting a worker: WebAssembly.instantiate")
+
+
 def test_a_worker_that_was_killed(evaluate: Evaluate) -> None:
     """Nothing tells a page so; the time it waits for an answer is made to pass quickly."""
     script = """
@@ -271,10 +284,14 @@ def test_weights_are_kept_by_the_browser(evaluate: Evaluate, site: Path) -> None
     script = """
         await caches.delete("edgesparse");
         const load = async () => (await (await Session.load("/toy/")).run(given)).y[0];
-        const first = await load();
         const cache = await caches.open("edgesparse");
-        while ((await cache.keys()).length === 0) await new Promise((done) => setTimeout(done, 10));
-        const [{ url }] = await cache.keys();
+        await cache.put("/toy/weights.bin?old", new Response("of an older version"));
+        await cache.put("/other/weights.bin?old", new Response("of another model"));
+        const first = await load();
+        const urls = async () => (await cache.keys()).map(({ url }) => url);
+        const isNew = (url) => !url.includes("old");
+        while (!(await urls()).some(isNew)) await new Promise((done) => setTimeout(done, 10));
+        const [url, other, ...more] = (await urls()).sort((a, b) => isNew(b) - isNew(a));
         const asked = [];
         const before = fetch;
         globalThis.fetch = (what, ...rest) => (asked.push(String(what)), before(what, ...rest));
@@ -283,11 +300,12 @@ def test_weights_are_kept_by_the_browser(evaluate: Evaluate, site: Path) -> None
         await cache.put(url, new Response("damaged"));
         const third = await load();
         const mended = asked.filter((what) => what.includes("weights")).length;
-        return [url, first, second, third, kept, mended];
+        return [url, other, more, first, second, third, kept, mended];
     """
-    url, first, second, third, kept, mended = evaluate(script)
+    url, other, more, first, second, third, kept, mended = evaluate(script)
     digest = Bundle(site / "toy").manifest["weights_sha256"]
     assert url.endswith(f"/toy/weights.bin?{digest}")
+    assert (other.partition("/other")[2], more) == ("/weights.bin?old", [])
     assert first == second == third
     assert (kept, mended) == (0, 1)
 

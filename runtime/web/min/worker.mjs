@@ -1,0 +1,4 @@
+function t(t,o){for(let e=0;e<2e4;e++)if(Atomics.load(t,0)!==o)return;Atomics.wait(t,0,o)}function o(o){o.onmessage=({data:e})=>async function({module:o,memory:e,control:n,stackTop:a,model:r,team:c,thread:i},s){const m=new Int32Array(e.buffer),l=(t,o)=>Atomics.wait(m,t>>>2,o);try{const m=await async function(t,o,e){const{exports:n}=await WebAssembly.instantiate(t,{env:{memory:o,es_wait:e}});return n}(o,e,l);m.__stack_pointer.value=a;let y=Atomics.load(n,0);s.postMessage("");do{t(n,y);y=y+1|0}while(0===m.es_run_thread(...r,c,i,n[1],n[2]))}catch(t){s.postMessage(t.message)}finally{Atomics.store(n,3,1)}}(e,o)}globalThis.process?.versions?.node?import(
+/* webpackIgnore: true */
+/* @vite-ignore */
+"node:worker_threads").then(({parentPort:t})=>o(t)):o(globalThis);
