@@ -3,12 +3,13 @@
     python benchmarks/web.py                         tables on the screen
     python benchmarks/web.py --json web.jsonl        and one JSON line a measurement
     python benchmarks/web.py --only 90 block4        only the cases with such a name
+    python benchmarks/web.py --sizes                 only what pages download, nothing is timed
     python benchmarks/web.py --device browser:/path/to/chromium
 
 Latency is measured by models.py, all engines in turns, one thread each, on one CPU. A cold start is
 a new browser and an empty page each time, engines in turns: from the first `import` to the end of
 the first run, files served from loopback; and what the pages' processes then hold for themselves
-more than before (USS of all renderers). Sizes are what a page downloads, compressed as servers do.
+more than before (USS of all renderers). Sizes are what a page downloads, each build of the bundle.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import gzip
 import io
 import json
 import pathlib
 import re
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from measuring import Row, build_model, compile_model, parser_of, publish, say
@@ -32,6 +32,7 @@ from peers.environment import node_modules
 
 import models  # noqa: TID251 - benchmarks/models.py
 from edgesparse.bundle import Bundle
+from edgesparse.download import PEER, downloads_of, peer_download
 from edgesparse.errors import EdgeSparseError
 from edgesparse.harness.browser import FILES
 from edgesparse.harness.chromium import Chromium
@@ -39,6 +40,8 @@ from edgesparse.harness.devices import device_named
 from edgesparse.harness.page_server import serving
 
 TARGET = "wasm"
+# All scripts gzipped, whatever the model; MobileNetV1's code, each module as it is.
+SCRIPTS_GOAL_BYTES, CODE_GOAL_BYTES = 6144, 150_000
 ENGINES = ("onnxruntime-web", "litertjs", "litertjs-sparse")
 _OPEN = """(async () => {{
   const start = performance.now();
@@ -98,12 +101,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = parser_of(__doc__ or "", seconds=5.0)
     parser.add_argument("--device", default="browser", metavar="browser[:PATH]")
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="of a case's name")
+    parser.add_argument("--sizes", action="store_true", help="sizes only, nothing is timed")
     parser.add_argument("--starts", type=int, default=5, help="cold starts of each engine")
     return parser.parse_args()
 
 
 def measure(folder: pathlib.Path, case: Case, options: argparse.Namespace) -> Iterator[Row]:
-    """Yield the rows of one network: latency, then cold starts, then sizes."""
+    """Yield the rows of one network: sizes, then latency, then cold starts."""
+    model = build_model(folder, case.model, case.sparsity, case.pattern)
+    bundle = compile_model(model, TARGET)
+    yield from sizes_of(case, model, bundle)
+    if options.sizes:
+        return
     wanted = argparse.Namespace(
         model=case.model,
         pattern=case.pattern,
@@ -113,10 +122,7 @@ def measure(folder: pathlib.Path, case: Case, options: argparse.Namespace) -> It
     )
     for row in models.measure(folder, case.sparsity, TARGET, wanted):
         yield {**row, "what": "web", "case": case.name, "goal": case.goals.get(row["peer"])}
-    model = build_model(folder, case.model, case.sparsity, case.pattern)
-    bundle = compile_model(model, TARGET)
     yield from cold_starts(case, model, bundle, options)
-    yield from sizes_of(case, bundle)
 
 
 def cold_starts(
@@ -180,28 +186,26 @@ def own_bytes(process: int) -> int:
     return 1024 * sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", text, re.MULTILINE)))
 
 
-def sizes_of(case: Case, bundle: Bundle) -> Iterator[Row]:
-    """Yield what a page with one thread downloads, compressed: ours, and onnxruntime-web's code."""
-    build = bundle.manifest["builds"][0]
-    names = {
-        "scripts": [f"{stem}.mjs" for stem in ("index", "bundle", "files", "shared", "threads")],
-        "code": [build["module"]],
-        "weights": ["weights.bin"],
-    }
-    parts = {part: zipped(bundle.path / name for name in files) for part, files in names.items()}
-    yield {"what": "web_size", "case": case.name, "peer": models.OURS, "gzip_bytes": parts}
-    with contextlib.suppress(EdgeSparseError, OSError):
-        dist = node_modules() / "onnxruntime-web/dist"
-        theirs = {
-            "scripts": zipped([dist / "ort.wasm.min.mjs", dist / "ort-wasm-simd-threaded.mjs"]),
-            "code": zipped([dist / "ort-wasm-simd-threaded.wasm"]),
+def sizes_of(case: Case, model: pathlib.Path, bundle: Bundle) -> Iterator[Row]:
+    """Yield what a page downloads: for each of our builds, and for onnxruntime-web."""
+    downloads = downloads_of(bundle)
+    with contextlib.suppress(EdgeSparseError):
+        downloads.append(peer_download(model, node_modules()))
+    for download in downloads:
+        yield {
+            "what": "web_size",
+            "case": case.name,
+            "peer": PEER if download.title.startswith(PEER) else models.OURS,
+            "goals": {} if download.title.startswith(PEER) else size_goals(case),
+            **download.to_json(),
         }
-        yield {"what": "web_size", "case": case.name, "peer": ENGINES[0], "gzip_bytes": theirs}
 
 
-def zipped(paths: Sequence[pathlib.Path] | Iterator[pathlib.Path]) -> int:
-    """Return the bytes of files, each compressed by itself."""
-    return sum(len(gzip.compress(path.read_bytes(), 9)) for path in paths)
+def size_goals(case: Case) -> dict[str, int]:
+    """Return the most bytes of parts of a download: of scripts gzipped, of code as it is."""
+    return {"scripts": SCRIPTS_GOAL_BYTES} | (
+        {"code": CODE_GOAL_BYTES} if case.model == "mobilenet_v1" else {}
+    )
 
 
 def format_row(row: Row) -> str:
@@ -215,10 +219,20 @@ def format_row(row: Row) -> str:
             f" = {row['start_ms']:7.1f} ms, {row['memory_bytes'] / 1e6:6.1f} MB"
         )
     if row["what"] == "web_size":
-        parts = (f"{part} {size / 1e3:.1f}" for part, size in row["gzip_bytes"].items())
-        return f"{head} gzipped kB: {', '.join(parts)}"
+        return f"{head} {row['title']:<22} {size_line(row)}"
     line = f"{head} {row['ms_median']:8.2f} ms  min {row['ms_min']:8.2f}  {row['ratio']:5.2f}x"
     return line + (f"  (goal {row['goal']:g}x)" if row["goal"] else "")
+
+
+def size_line(row: Row) -> str:
+    """Return the parts of a download in kB, as they are and gzipped, and their goals."""
+    parts = []
+    for part in ("scripts", "code", "manifest", "weights", "total"):
+        size = row[part] or {"raw_bytes": 0, "gzip_bytes": 0}
+        text = f"{part} {size['raw_bytes'] / 1e3:.1f} ({size['gzip_bytes'] / 1e3:.1f})"
+        goal = row["goals"].get(part)
+        parts.append(text + (f" of {goal / 1e3:g}" if goal else ""))
+    return "kB (gzipped): " + ", ".join(parts)
 
 
 if __name__ == "__main__":

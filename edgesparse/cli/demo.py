@@ -199,6 +199,7 @@ def _document(outcomes: list[Outcome]) -> dict[str, Any]:
 
 def _write_results(outcomes: list[Outcome], output: pathlib.Path) -> None:
     from edgesparse.cli.output import write_json
+    from edgesparse.models import zoo
     from edgesparse.report import report, write_report
 
     write_json(output / "results.json", _document(outcomes))
@@ -206,6 +207,7 @@ def _write_results(outcomes: list[Outcome], output: pathlib.Path) -> None:
         [outcome.bundle for outcome in outcomes],
         benchmarks=[outcome.bench for outcome in outcomes if outcome.bench],
         checks=[outcome.check.to_json() for outcome in outcomes if outcome.check],
+        models=[zoo.path(_MODEL)],
     )
     write_report(output / "report.html", page)
 

@@ -1,14 +1,15 @@
-"""`edgesparse inspect`: what would be compiled, layer by layer, and why."""
+"""`edgesparse inspect`: what would be compiled, or was, layer by layer, and why."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgesparse.cli.options import (
     json_option,
-    model_argument,
     no_reorder_option,
     no_select_option,
     no_tuned_option,
@@ -16,9 +17,12 @@ from edgesparse.cli.options import (
     target_option,
 )
 
+if TYPE_CHECKING:
+    from edgesparse.download import Download
+
 
 @click.command("inspect")
-@model_argument
+@click.argument("model", type=click.Path(path_type=pathlib.Path), metavar="MODEL.onnx|BUNDLE")
 @target_option
 @shape_option
 @no_reorder_option
@@ -38,11 +42,15 @@ def command(
 
     Nothing is compiled or written. The predicted speed-up is against our own dense build of the
     same layer, on the target's core as the cost model sees it.
+
+    Of a BUNDLE, which is a folder, it shows what was compiled, and what a page downloads to run it.
     """
+    if model.is_dir():
+        _inspect_bundle(model, as_json)
+        return
+
     import dataclasses
 
-    from edgesparse.cli.layers import LayerRow, layer_table, summary, summary_line
-    from edgesparse.cli.output import emit_json, print_table
     from edgesparse.compiler import inspect
 
     inspection = inspect(
@@ -53,19 +61,56 @@ def command(
         reorder=not no_reorder,
         select=not no_select,
     )
-    layers = [dataclasses.asdict(layer) for layer in inspection.layers]
+    _show(model, inspection.target, list(map(dataclasses.asdict, inspection.layers)), as_json)
+
+
+def _inspect_bundle(path: pathlib.Path, as_json: bool) -> None:
+    from edgesparse.cli.options import open_bundle
+    from edgesparse.download import downloads_of, peer_download
+    from edgesparse.errors import UsageError
+
+    context = click.get_current_context()
+    for option in ("target", "shapes", "no_reorder", "no_select", "no_tuned"):
+        if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"inspecting bundle {path}: it is compiled already",
+                hint="give only `--json` with it, or name the model",
+            )
+    bundle = open_bundle(path)
+    # The same rows as a model has: operators, not the copies of inputs and outputs.
+    layers = [layer for layer in bundle.manifest["layers"] if layer["op"] != "Copy"]
+    own = downloads_of(bundle)
+    downloads = [*own, peer_download()] if own else []
+    _show(path, bundle.manifest["target"]["name"], layers, as_json, downloads)
+
+
+def _show(
+    path: pathlib.Path,
+    target: str,
+    layers: list[dict[str, Any]],
+    as_json: bool,
+    downloads: Sequence[Download] = (),
+) -> None:
+    from edgesparse.cli.layers import LayerRow, download_table, layer_table, summary, summary_line
+    from edgesparse.cli.output import emit_json, print_table
+
     rows = [LayerRow.of(layer) for layer in layers]
     totals = summary(rows)
     if as_json:
-        emit_json(
-            {
-                "schema": 1,
-                "model": str(model),
-                "target": inspection.target,
-                "summary": totals,
-                "layers": layers,
-            }
-        )
+        document = {
+            "schema": 1,
+            "model": str(path),
+            "target": target,
+            "summary": totals,
+            "layers": layers,
+        }
+        found = {"downloads": [row.to_json() for row in downloads]} if downloads else {}
+        emit_json({**document, **found})
         return
     print_table(layer_table(rows))
     click.echo(summary_line(totals))
+    if downloads:
+        peer = downloads[-1]
+        click.echo()
+        print_table(download_table(downloads))
+        click.echo(f"in brackets: gzipped; {peer.title} without its model: {peer.note}")

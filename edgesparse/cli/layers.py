@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.cli.output import table
-from edgesparse.report import is_sparse, reason_of, reordering
+from edgesparse.report import format_bytes, is_sparse, reason_of, reordering
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from edgesparse.download import Download, Size
 
 Decision = Mapping[str, Any]
 
@@ -51,6 +53,21 @@ def layer_table(layers: Sequence[LayerRow]) -> Table:
             reason_of(decision),
         )
     return made
+
+
+def download_table(downloads: Sequence[Download]) -> Table:
+    """Return the table of what a page downloads: as it is, and gzipped in brackets."""
+    made = table("A page downloads", ">Scripts", ">Code", ">Manifest", ">Weights", ">Sum")
+    for row in downloads:
+        sizes = (row.scripts, row.code, row.manifest, row.weights, row.total)
+        made.add_row(row.title, *map(_size, sizes))
+    return made
+
+
+def _size(size: Size | None) -> str:
+    if size is None or not size.raw_bytes:
+        return ""
+    return f"{format_bytes(size.raw_bytes)} ({format_bytes(size.gzip_bytes)})"
 
 
 def summary(layers: Sequence[LayerRow]) -> dict[str, Any]:

@@ -40,6 +40,15 @@ Documents = list[dict[str, Any]]
     metavar="FILE.json",
     help="What `check --json` printed, likewise; repeatable.",
 )
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=pathlib.Path),
+    multiple=True,
+    metavar="MODEL.onnx",
+    help="What a bundle was compiled from, for the size of a page that runs it in onnxruntime-web;"
+    " repeatable.",
+)
 @click.option("--title", help="Heading; by default the first network's name.")
 @db_option
 def command(
@@ -47,6 +56,7 @@ def command(
     html: pathlib.Path,
     benchmarks: tuple[pathlib.Path, ...],
     checks: tuple[pathlib.Path, ...],
+    models: tuple[pathlib.Path, ...],
     title: str | None,
     db: pathlib.Path | None,
 ) -> None:
@@ -56,8 +66,8 @@ def command(
     export --json` wrote, or the number of a result that was kept.
 
     Targets and devices side by side, samples, roofline, every layer with its decision and time,
-    accuracy. It measures nothing: without a result it shows predictions, and says so. What
-    `bench --profile --json` wrote needs no bundle.
+    accuracy, what a page downloads. It measures no time: without a result it shows predictions, and
+    says so. What `bench --profile --json` wrote needs no bundle.
     """
     from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
@@ -69,7 +79,8 @@ def command(
     bundles, measured, checked = _read_sources(sources, db)
     measured += [document for path in benchmarks for document in read_documents(path)]
     checked += [_read_check(path) for path in checks]
-    write_report(html, report(bundles, benchmarks=measured, checks=checked, title=title))
+    page = report(bundles, benchmarks=measured, checks=checked, title=title, models=models)
+    write_report(html, page)
     click.echo(str(html))
     if not measured:
         say(

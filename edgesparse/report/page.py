@@ -2,7 +2,8 @@
 
     report(bundles, benchmarks=[bench --json], checks=[check --json]) -> str
 
-It measures nothing. Every number is one that a document holds; what no document holds is a dash.
+It measures no time. Every number is one that a document holds; what no document holds is a dash.
+Sizes of what a page downloads are those of the bundles' files.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import OutputError, UsageError
 from edgesparse.report import charts
+from edgesparse.report.downloads import downloads_shown
 from edgesparse.report.facts import facts_of
 from edgesparse.report.sections import Section, sections_of
 from edgesparse.report.wording import (
@@ -66,6 +68,7 @@ def report(
     benchmarks: Iterable[Document] = (),
     checks: Iterable[Document] = (),
     title: str | None = None,
+    models: Sequence[pathlib.Path] = (),
 ) -> str:
     """Return the page.
 
@@ -74,9 +77,10 @@ def report(
         benchmarks: Documents of `bench --json`; the last that fits counts.
         checks: Documents of `check --json`.
         title: Heading; the first network's name by default.
+        models: ONNX files of bundles, for what a page with onnxruntime-web would download.
 
     Raises:
-        UsageError: There is neither a bundle nor a result.
+        UsageError: There is neither a bundle nor a result, or a model belongs to no bundle.
     """
     import jinja2
 
@@ -107,6 +111,7 @@ def report(
         outputs=bundles[0].manifest["outputs"] if bundles else [],
         shown=[Shown.of(section) for section in sections],
         latencies=charts.latency_bars(sections),
+        downloads=downloads_shown(bundles, models),
         size=charts,
     )
 

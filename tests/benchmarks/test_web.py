@@ -1,14 +1,19 @@
 """benchmarks/web.py: its cases are those of the zoo and of the peers, and its figures add up."""
 
-import gzip
+import json
 import os
 import pathlib
 
 import pytest
 import web
+from bundle.fixtures import write_toy
 from peers import PEERS
 
+from edgesparse.errors import DeviceError
 from edgesparse.models import zoo
+from edgesparse.target import WASM
+
+SIZE = {"raw_bytes": 2500, "gzip_bytes": 1500}
 
 
 def test_cases_name_models_and_peers_that_exist():
@@ -26,11 +31,20 @@ def test_own_memory_grows_with_what_is_held():
     assert web.own_bytes(2**30) == 0
 
 
-def test_sizes_are_of_each_file_by_itself(tmp_path: pathlib.Path):
-    for name in ("a", "b"):
-        (tmp_path / name).write_bytes(b"x" * 1000)
-    single = len(gzip.compress(b"x" * 1000, 9))
-    assert web.zipped(tmp_path / name for name in ("a", "b")) == 2 * single
+def test_sizes_are_of_every_module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def nothing():
+        raise DeviceError("no npm", hint="")
+
+    monkeypatch.setattr(web, "node_modules", nothing)
+    bundle = write_toy(WASM, tmp_path / "toy")
+    rows = list(web.sizes_of(web.CASES[0], tmp_path / "m.onnx", bundle))
+    titles = [row["title"] for row in rows]
+    assert titles == ["simd128", "simd128, threads"]
+    assert all(row["goals"] == {"scripts": 6144, "code": 150_000} for row in rows)
+    for row in rows:
+        assert 0 < row["scripts"]["gzip_bytes"] <= row["goals"]["scripts"]
+        assert 0 < row["code"]["raw_bytes"] <= row["goals"]["code"]
+        assert json.loads(json.dumps(row)) == row
 
 
 @pytest.mark.parametrize(
@@ -51,7 +65,18 @@ def test_sizes_are_of_each_file_by_itself(tmp_path: pathlib.Path):
             },
             "load   100.0 ms + first run    50.0 =   150.0 ms,    2.0 MB",
         ),
-        ({"what": "web_size", "gzip_bytes": {"code": 1500}}, "gzipped kB: code 1.5"),
+        (
+            {
+                "what": "web_size",
+                "title": "simd128",
+                **dict.fromkeys(("scripts", "manifest", "total"), SIZE),
+                "code": SIZE,
+                "weights": None,
+                "goals": {"code": 150_000},
+            },
+            "scripts 2.5 (1.5), code 2.5 (1.5) of 150, manifest 2.5 (1.5), weights 0.0 (0.0),"
+            " total 2.5 (1.5)",
+        ),
     ],
 )
 def test_lines_of_the_table(row, text):
