@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
+from bundle.fixtures import wasm_bundle  # noqa: F401
 from command_line import Run, runner
 from fake_bundle import write_fake_bundle
 

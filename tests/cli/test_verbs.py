@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import types
 
 import numpy as np
+import onnx
 import pytest
+from bundle.toy import toy_object, toy_plan
 from fake_bundle import LAYERS
 
+from edgesparse.bundle import write_bundle
 from edgesparse.harness.devices import HostDevice
 from edgesparse.plan import Layer
+from edgesparse.target import WASM
 
 
 @pytest.fixture
@@ -53,6 +58,33 @@ def test_inspect_json(run, compiler) -> None:
     document = run("inspect", "m.onnx", "--json").document
     assert document["summary"]["sparse_layers"] == 1
     assert document["layers"][0]["decision"]["speedup"] == 3.0
+
+
+def test_inspect_a_bundle(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    outcome = run("inspect", "out")
+    assert re.search(r"conv +Conv\+Relu +4x4x1x1 +80.0% +4 rows, all patterns", outcome.out)
+    assert outcome.out.splitlines()[-1].startswith("1 of 2 layers skip zeros")
+    assert "downloads" not in run("inspect", "out", "--json").document
+    refused = run("inspect", "out", "--target", "host")
+    assert (refused.code, "it is compiled already" in refused.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    assert "it has no manifest.json" in run("inspect", "empty").err
+
+
+def test_inspect_tells_what_a_page_downloads(run, wasm_bundle) -> None:
+    lines = run("inspect", wasm_bundle.path).out.splitlines()
+    (row,) = (line for line in lines if line.startswith("simd128 "))
+    names = ("index.mjs", "model.wasm", "manifest.json", "weights.bin")
+    sizes = [(wasm_bundle.path / name).stat().st_size for name in names]
+    shown = [float(size) for size in re.findall(r"([\d.]+) kB \(", row)]
+    assert shown == pytest.approx([size / 1e3 for size in (*sizes, sum(sizes))], abs=0.06)
+    assert any(line.startswith("onnxruntime-web 1.") for line in lines)
+    assert "published figures" in lines[-1]
+    downloads = run("inspect", wasm_bundle.path, "--json").document["downloads"]
+    titles = [download["title"].split(" 1.")[0] for download in downloads]
+    assert titles == ["simd128", "simd128, threads", "onnxruntime-web"]
+    assert downloads[0]["total"]["raw_bytes"] == sum(sizes)
 
 
 def test_compile(run, compiler) -> None:
@@ -232,6 +264,27 @@ def test_report(run, make_bundle, model, tmp_path) -> None:
     assert "Measured time" in page
     assert "1 ms" in page
     assert "http" not in page
+
+
+def test_report_of_what_a_page_downloads(run, tmp_path) -> None:
+    (tmp_path / "m.onnx").write_bytes(onnx.ModelProto(ir_version=10).SerializeToString())
+    digest = hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
+    plan, code = toy_plan(), toy_object(WASM)
+    bundle = write_bundle(plan, WASM, code, tmp_path / "web", model_sha256=digest)
+
+    def page_of(*options) -> str:
+        assert run("report", "web", *options, "--html", "r.html").code == 0
+        return re.sub(r"\s+", " ", (tmp_path / "r.html").read_text())
+
+    page = page_of()
+    assert "What a page downloads" in page
+    assert f"{(bundle.path / 'model.wasm').stat().st_size / 1e3:.1f} kB" in page
+    assert "onnxruntime-web 1.30.0, with one thread: published figures" in page
+    assert "its sum lacks the ONNX file" in page
+    assert "its weights are the ONNX file that was compiled" in page_of("--model", "m.onnx")
+    (tmp_path / "other.onnx").write_bytes(b"")
+    outcome = run("report", "web", "--model", "other.onnx")
+    assert (outcome.code, "none of the bundles was compiled" in outcome.err) == (2, True)
 
 
 def test_report_of_what_it_is_given(run, make_bundle, model, tmp_path) -> None:

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import pytest
+from bundle.fixtures import wasm_bundle  # noqa: F401
 from fake_bundle import write_fake_bundle
 
 from edgesparse.harness.bench import Limits

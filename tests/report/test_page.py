@@ -141,9 +141,10 @@ class Viewer:
 
 
 @pytest.fixture
-def viewer(document, check, tmp_path: pathlib.Path) -> Iterator[Viewer]:
+def viewer(document, check, wasm_bundle, tmp_path: pathlib.Path) -> Iterator[Viewer]:
     page = tmp_path / "report.html"
-    page.write_text(report(benchmarks=[document], checks=[check]), encoding="utf-8")
+    text = report([wasm_bundle], benchmarks=[document], checks=[check])
+    page.write_text(text, encoding="utf-8")
     with Chromium(str(find_chromium()), tmp_path / "profile") as chromium:
         chromium.open_page(page.as_uri())
         yield Viewer(chromium)

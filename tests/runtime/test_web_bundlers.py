@@ -15,6 +15,7 @@ import pytest
 from bundle.fixtures import require_tool
 from web_scripts import write_parallel
 
+from edgesparse import download
 from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import POLICY, serving
@@ -144,6 +145,18 @@ def test_what_a_page_loads_is_made_again(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in (root / "runtime/web/min").iterdir():
         assert (tmp_path / "min" / path.name).read_bytes() == path.read_bytes(), "run `make web`"
+
+
+def test_the_published_sizes_of_the_peer(tmp_path: Path) -> None:
+    """Gzipped ones to a percent: versions of zlib differ."""
+    package = f"{download.PEER}@{download.PUBLISHED_VERSION}"
+    (tmp_path / "package.json").write_text('{"private": true}')
+    npm(tmp_path, *INSTALL, "--ignore-scripts", package)
+    found, told = download.peer_download(None, tmp_path / "node_modules"), download.PUBLISHED
+    assert found.title == told.title
+    for one, other in ((found.scripts, told.scripts), (found.code, told.code)):
+        assert one.raw_bytes == other.raw_bytes
+        assert one.gzip_bytes == pytest.approx(other.gzip_bytes, rel=0.01)
 
 
 def run_script(project: Path, package: str, *command: str) -> list[object]:

@@ -13,6 +13,7 @@ from bundle.fixtures import write_toy
 from web_scripts import GIVEN, write_parallel
 
 from edgesparse.bundle import Bundle
+from edgesparse.download import downloads_of
 from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import POLICY, serving
@@ -352,3 +353,29 @@ def test_a_page_that_is_not_isolated(site: Path, tmp_path: Path) -> None:
     assert len(notes) == 1
     assert "Cross-Origin-Embedder-Policy: require-corp" in notes[0]
     assert browser.said == [f"edgesparse: {notes[0]}"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_page_downloads_what_is_told(site: Path, tmp_path: Path, threads: int) -> None:
+    executable = find_chromium()
+    assert executable
+    count = 3 + threads  # the worker's script is one more
+    with Chromium(executable, tmp_path / "p") as browser, serving({"/": site}) as address:
+        browser.open_page(f"{address}/")
+        script = f"""(async () => {{
+            const {{ Session }} = await import("/toy/index.mjs");
+            const {{ backend }} = await Session.load(undefined, {{ threads: {threads} }});
+            let sizes = [];
+            // An entry comes when the file is whole, maybe after what was read of it.
+            for (let i = 0; i < 100 && new Map(sizes).size < {count}; i++) {{
+              await new Promise((done) => setTimeout(done, 50));
+              const entries = performance.getEntriesByType("resource");
+              sizes = entries.map((entry) => [entry.name, entry.decodedBodySize]);
+              sizes = sizes.filter(([name]) => name.includes("/toy/"));
+            }}
+            return JSON.stringify([backend, sizes]);
+        }})()"""
+        backend, sizes = json.loads(browser.evaluate(script))
+    (told,) = (row for row in downloads_of(Bundle(site / "toy")) if row.title == backend)
+    assert len(dict(sizes)) == count
+    assert sum(dict(sizes).values()) == told.total.raw_bytes
