@@ -29,6 +29,8 @@ PANEL_CYCLES = 11
 TURNED_CYCLES = 1.2
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
 STREAMED_BYTES_PER_CYCLE = 10
+# The same where they are asked for ahead of their use; set by the last layers of MobileNetV1.
+PREFETCHED_BYTES_PER_CYCLE = 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class Work:
     def popcounts(self) -> set[int]:
         """How many rows the patterns have."""
         return {mask.bit_count() for mask in self.steps}
+
+    def pressure(self, core: CpuModel) -> float:
+        """Return how much larger a tile is to the L1 cache than its bytes.
+
+        A cache that drops what was used least recently keeps its share of columns picked at random,
+        but nothing of a tile that does not fit when every group reads all of it in the same order.
+        """
+        read = min(1.0, sum(self.steps.values()) / max(1.0, self.groups * self.cols))
+        return 1 + read * (core.sweep_pressure - 1)
 
     def under(self, patterns: tuple[int, ...]) -> Work:
         """Return the work of the same matrix with another pattern set, which covers this one's."""
@@ -118,7 +129,8 @@ def gemm_cycles(
         lanes: float32 lanes of a vector.
         core: The core.
     """
-    cycles = 4 * columns * vectors * lanes / STREAMED_BYTES_PER_CYCLE
+    streamed = PREFETCHED_BYTES_PER_CYCLE if core.prefetch_bytes else STREAMED_BYTES_PER_CYCLE
+    cycles = 4 * columns * vectors * lanes / streamed
     for block in blocks:
         pixels = len(block.vectors)
         lines = (pixels + vectors * lanes) * 4 / LINE_BYTES + 1
@@ -139,7 +151,7 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
 
 
 def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel, k_blocks: int) -> float:
-    tile_bytes = work.cols / k_blocks * vectors * lanes * 4
+    tile_bytes = work.cols / k_blocks * vectors * lanes * 4 * work.pressure(core)
     price = {rows: step_cycles(rows, vectors, tile_bytes, lanes, core) for rows in work.popcounts}
     cycles = work.buckets * k_blocks * core.bucket_cycles
     cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())

@@ -31,6 +31,8 @@ class CpuModel:
             one's, issues beside a multiply-add.
         prefetch_bytes: How far ahead weights are asked for that the next level's prefetcher would
             deliver late; 0 where that did not win, or was never measured.
+        sweep_pressure: How much larger a tile is to the L1 cache when groups read all its columns,
+            than when they read few.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CpuModel:
     band_bytes: int = 0
     in_order: bool = False
     prefetch_bytes: int = 0
+    sweep_pressure: float = 1.0
 
 
 _RELAXED = "+relaxed-simd"
@@ -103,7 +106,19 @@ CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
 CORTEX_A55 = CpuModel("cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True)
 V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8)
 X86_AVX512 = CpuModel(
-    "x86-64 avx-512", 2, 2, 32, True, 20, 96 << 10, 1, 1, 3.8, 1 << 20, prefetch_bytes=4096
+    "x86-64 avx-512",
+    2,
+    2,
+    32,
+    True,
+    8,
+    110 << 10,
+    1,
+    1,
+    3.8,
+    1 << 20,
+    prefetch_bytes=4096,
+    sweep_pressure=2.0,
 )
 X86_AVX2 = CpuModel("x86-64 avx2", 2, 2, 14, False, 12, 32 << 10, 2, 3, 3.8)
 X86_SSE = CpuModel("x86-64 sse", 1, 2, 14, False, 12, 32 << 10, 3, 6, 3.0)

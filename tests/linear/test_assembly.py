@@ -6,6 +6,7 @@ import re
 import pytest
 
 from edgesparse import codegen, cost, formats, kernels_arm, tiling
+from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.target import host_target, resolve_target
 
@@ -43,10 +44,23 @@ def test_no_spill_and_only_fused_multiply_adds(name, group, vectors):
     if not cost.fits_registers(group, vectors, target.core):
         pytest.skip("the cost model does not offer this tile for this target")
     patterns = formats.full_pattern(group) if group == 8 else formats.all_patterns(group)
-    code = assembly(spmm(group, vectors, patterns, target.lanes), target)
+    kernel = spmm(group, vectors, patterns, target.lanes)
+    kernel = dataclasses.replace(kernel, ahead=target.core.prefetch_bytes // 4)
+    code = assembly(kernel, target)
     assert len(re.findall(multiply_add, code)) >= vectors * sum(p.bit_count() for p in patterns)
     assert re.findall(spill, code) == []
     assert not re.search(r"\n\t(call\w*|bl)\t", code)
+
+
+@pytest.mark.parametrize("ahead", [0, 1024])
+def test_weights_are_asked_for_ahead_of_their_use(ahead):
+    target, _, _ = TARGETS["avx512"]
+    sparse = spmm(4, 3, formats.all_patterns(4), target.lanes)
+    few = Gemv(64, target.lanes, vectors=2, blocks=tiling.flat_blocks(14, 1, 14), out_stride=16)
+    for kernel, lines in (sparse, 15), (few, 2):
+        code = assembly(dataclasses.replace(kernel, ahead=ahead), target)
+        asked = re.findall(r"\tprefetcht0\t", code)
+        assert len(asked) >= lines if ahead else not asked  # LLVM unrolls some loops
 
 
 def test_a_tile_that_does_not_fit_would_be_noticed():

@@ -1,5 +1,7 @@
 """Pattern sets: they cover every mask, and are never predicted to cost more than they started."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,3 +70,11 @@ def test_frequent_masks_keep_their_loops():
     weight = sparse(4, 1000, 1.0)
     weight[:2, :500] = 0
     assert reduced(weight, 4) == (0b1100, 0b1111)
+
+
+def test_a_tile_presses_harder_on_the_cache_the_more_of_it_every_group_reads():
+    core = dataclasses.replace(CORE, sweep_pressure=2.0)
+    full, few = np.ones((8, 64)), sparse(64, 64, 0.1)
+    assert cost.work_of(full, 4).pressure(core) == 2.0
+    assert 1.05 < cost.work_of(few, 1).pressure(core) < 1.2
+    assert cost.work_of(full, 4).pressure(CORE) == 1.0
