@@ -3,8 +3,7 @@
 A new operator is one line in ACTIVATIONS, UNARY or BINARY. An entry emits the statements it needs
 and returns an expression, so it is called where a kernel's statements are written.
 
-NaN goes in, NaN comes out: clamps are written as selects that keep their argument when the
-comparison fails, which is also what `maxps`, `pmax` and `bic` do in one instruction.
+NaN goes in, NaN comes out.
 """
 
 from __future__ import annotations
@@ -16,24 +15,13 @@ from collections.abc import Callable, Sequence
 from tvm import tirx
 
 from edgesparse.kernels import tir
+from edgesparse.kernels.limits import at_least, at_most
 from edgesparse.kernels.loops import dot, merge_loops
 from edgesparse.kernels.math import evaluate, keep
 from edgesparse.layout import plane_lanes
 
 Expr = tir.Expr
 Activation = Callable[[Expr, int, float, float], Expr]
-
-
-def at_least(x: Expr, low: float, lanes: int) -> Expr:
-    """Return max(x, low), NaN where x is NaN; `x` is named twice."""
-    bound = tir.splat(low, lanes)
-    return tirx.Select(x < bound, bound, x)
-
-
-def at_most(x: Expr, high: float, lanes: int) -> Expr:
-    """Return min(x, high), NaN where x is NaN; `x` is named twice."""
-    bound = tir.splat(high, lanes)
-    return tirx.Select(x > bound, bound, x)
 
 
 def clamp(x: Expr, low: float, high: float, lanes: int) -> Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from kernel_runner import (
@@ -105,10 +107,14 @@ def test_rows_are_vectorised(target, add):
     assert add in assembly(Binary("Add", (8, 64), (64, 1), (1, 0), (64, 1), 4), target)
 
 
-def test_relu_is_one_instruction_on_x86_and_two_elsewhere():
-    assert "vmaxps" in assembly(Unary("Relu", 4096, 8), "x86-64-v3")
-    assert "bic\tv" in assembly(Unary("Relu", 4096, 4), "arm64")
-    assert "v128.andnot" in assembly(Unary("Relu", 4096, 4), "wasm")
+@pytest.mark.parametrize(
+    ("target", "low", "high"),
+    [("x86-64-v3", "vmaxps", "vminps"), ("arm64", "fmax", "fmin"), ("wasm", "pmax", "pmin")],
+)
+def test_a_limit_is_one_instruction(target, low, high):
+    code = assembly(Unary("Clip", 4096, 8 if target.startswith("x86") else 4, 0.0, 6.0), target)
+    assert len(re.findall(rf"{low}\b", code)) == len(re.findall(rf"{high}\b", code)) > 0
+    assert not re.search(r"vcmp|fcm[gl]|bic\tv|f32x4\.[gl]t|v128\.(and|bitselect)", code)
 
 
 @pytest.mark.parametrize("target", [SSE, "arm64"], ids=["x86-64 baseline", "arm64"])

@@ -69,6 +69,15 @@ def test_a_tile_that_does_not_fit_would_be_noticed():
     assert re.search(spill, code)
 
 
+@pytest.mark.parametrize(("name", "instruction"), [("arm64", "fmax"), ("avx512", "vmaxps")])
+def test_relu_is_one_instruction_a_vector(name, instruction):
+    target, _, _ = TARGETS[name]
+    kernel = dataclasses.replace(spmm(4, 3, (15,), target.lanes), activation="Relu")
+    code = assembly(kernel, target)
+    assert len(re.findall(rf"\t{instruction}\t", code)) == 12
+    assert not re.search(r"\t(fcm\w+|bic|vcmp\w+)\t(v\d|.*zmm)", code)
+
+
 IN_ORDER = [(g, v) for g, tiles in kernels_arm.IN_ORDER_TILES.items() for v in tiles]
 
 

@@ -1,0 +1,69 @@
+"""Limits of float32 vectors: max(x, low) and min(x, high), NaN where x is NaN.
+
+As selects that keep x when the comparison fails they are one instruction on x86-64, but two on
+aarch64 and in WebAssembly, where LLVM masks x by the comparison with zero. They have `fmax` and
+`pmax`, so limits are operators of their own until the target is known. A zero has either sign.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.tirx.op import register_intrin_lowering
+
+from edgesparse.kernels import tir
+
+Expr = tir.Expr
+
+_PURE = 1  # tirx::CallEffectKind::kPure
+_LEVEL = 99
+WASM_LANES = 4  # LLVM does not split an intrinsic's wider vectors
+
+
+def at_least(x: Expr, low: float, lanes: int) -> Expr:
+    """Return max(x, low), NaN where x is NaN; `x` is named twice."""
+    return _limit("edgesparse.at_least", x, tir.splat(low, lanes))
+
+
+def at_most(x: Expr, high: float, lanes: int) -> Expr:
+    """Return min(x, high), NaN where x is NaN; `x` is named twice."""
+    return _limit("edgesparse.at_most", x, tir.splat(high, lanes))
+
+
+def _limit(operator: str, x: Expr, bound: Expr) -> Expr:
+    _register()
+    return tirx.call_intrin(x.ty.dtype, operator, x, bound)
+
+
+@functools.cache
+def _register() -> None:
+    for name, rule in (("at_least", _lower_at_least), ("at_most", _lower_at_most)):
+        operator = f"edgesparse.{name}"
+        tvm.ir._ffi_api.RegisterOp(operator, "")
+        tvm.ir.register_op_attr(operator, "TCallEffectKind", _PURE)
+        register_intrin_lowering(operator, "llvm", f=rule, level=_LEVEL)
+
+
+def _lower_at_least(call: Any) -> Expr:
+    x, low = call.args
+    return _native(call, "maximum", "wasm.pmax", tirx.Select(x < low, low, x))
+
+
+def _lower_at_most(call: Any) -> Expr:
+    x, high = call.args
+    return _native(call, "minimum", "wasm.pmin", tirx.Select(x > high, high, x))
+
+
+def _native(call: Any, aarch64: str, wasm: str, otherwise: Expr) -> Expr:
+    """Return a call of the LLVM intrinsic that is one instruction of the current target."""
+    target = tvm.target.Target.current(allow_none=True)
+    triple = "" if target is None else str(target.attrs["mtriple"])
+    kind = call.ty.dtype
+    if triple.startswith("aarch64"):
+        return tirx.call_llvm_pure_intrin(kind, f"llvm.{aarch64}", *call.args)
+    if triple.startswith("wasm32") and kind.lanes == WASM_LANES:
+        return tirx.call_llvm_pure_intrin(kind, f"llvm.{wasm}", *call.args)
+    return otherwise
