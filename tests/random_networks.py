@@ -71,14 +71,13 @@ class _Builder:
         self.keep(y, sum(count for _, count in parts))
 
     def split(self) -> None:
-        x, channels = self.pick()
+        x, channels = self.pick(even=True)
         cut = self.draw(st.integers(1, channels - 1))
         sizes = self.g.ints(cut, channels - cut)
         for part, count in zip(
             self.g.ops("Split", x, sizes, outputs=2, axis=1), (cut, channels - cut), strict=True
         ):
-            if count > 1:
-                self.keep(part, count)
+            self.keep(part, count)
 
     def strided_slice(self) -> None:
         x, channels = self.pick(even=True)
@@ -87,7 +86,7 @@ class _Builder:
         self.keep(self.g.op("Slice", x, *bounds), channels // 2)
 
     def gather(self) -> None:
-        x, channels = self.pick()
+        x, channels = self.pick(even=True)
         order = self.draw(st.permutations(range(channels)))
         self.keep(self.g.op("Gather", x, self.g.ints(*order[: channels - 1]), axis=1), channels - 1)
 

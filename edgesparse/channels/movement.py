@@ -101,7 +101,8 @@ def _split(trace: Trace, node: ir.Node) -> None:
         if axis in x.axes:
             part = x.taken(np.arange(start, start + extent), axis)
         start += extent
-        trace.labels[output] = part.mixed(trace.number(node), 0 if axis in x.axes else number)
+        part = part.mixed(trace.number(node), 0 if axis in x.axes else number)
+        trace.taken(node, output, part)
 
 
 def _slice(trace: Trace, node: ir.Node) -> None:
@@ -116,7 +117,7 @@ def _slice(trace: Trace, node: ir.Node) -> None:
     for axis, index in bounds(shape):
         first = int(index[0]) if index.size else 0
         x = x.taken(index, axis) if axis in x.axes else x.mixed(first)
-    trace.labels[node.outputs[0]] = x.mixed(trace.number(node))
+    trace.taken(node, node.outputs[0], x.mixed(trace.number(node)))
 
 
 Bounds = Callable[[Sequence[int]], list[tuple[int, npt.NDArray[np.int64]]]]
@@ -171,7 +172,7 @@ def _gather(trace: Trace, node: ir.Node) -> None:
         shape = list(y.atoms.shape)
         if chosen.ndim == 0:
             del shape[axis]
-        trace.labels[node.outputs[0]] = y.reshaped(shape)
+        trace.taken(node, node.outputs[0], y.reshaped(shape))
 
 
 RULES: dict[str, Callable[[Trace, ir.Node], None]] = {

@@ -33,13 +33,13 @@ def _conv(trace: Trace, node: ir.Node) -> None:
     groups = node.attributes["group"].as_int()
     channels = static_shape(node.inputs[0])[1]
     rows = static_shape(node.outputs[0])[1]
-    if x is not None and x.axes not in ((1,), ()):
+    if x is not None and x.axes != (1,):
         trace.pin(x, f"Conv {node.name} reads channels that lie along several axes")
         x = None
     if groups == channels and groups > 1 and (x is not None or rows == channels):
         y = _depthwise(trace, node, x, rows // channels)
     else:
-        if x is not None and x.axes:
+        if x is not None:
             trace.columns(node, x, groups)
         y = trace.rows(node, 1, groups) if rows > 1 else None
     _finish(trace, node, y)

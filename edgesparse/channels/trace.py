@@ -83,6 +83,13 @@ class Trace:
         for value in node.inputs:
             self.pin(self.of(value), reason)
 
+    def taken(self, node: ir.Node, output: ir.Value, labels: Labels) -> None:
+        """Label what a node takes out of a value; a single channel stays where it is."""
+        if labels.axes:
+            self.labels[output] = labels
+        else:
+            self.pin(labels, f"{node.op_type} {node.name} takes out a single channel")
+
     def rows(self, node: ir.Node, axis: int, groups: int = 1) -> Labels:
         """Return fresh labels for what a linear operator computes, along an axis of its output."""
         shape = static_shape(node.outputs[0])

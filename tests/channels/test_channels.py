@@ -46,6 +46,23 @@ def test_channels_of_two_slices_do_not_mix():
     assert sorted(classes_of(g.build(g.conv(y, 10, 3)))[0]) == [4, 5, 5, 6]
 
 
+@pytest.mark.parametrize("take", ["Slice", "Split", "Gather"])
+def test_a_single_channel_that_is_taken_out_stays_where_it_is(take):
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)
+    if take == "Slice":
+        one = g.op("Slice", x, *(g.ints(v) for v in (6, 7, 1)))
+    elif take == "Split":
+        one = g.ops("Split", x, g.ints(1, 7), outputs=2, axis=1)[0]
+    else:
+        one = g.op("Gather", x, g.ints(6), axis=1)
+    model = prepared(g.build(g.conv(one, 1, 4), g.conv(x, 8, 4)))
+    found = analyse(model.graph)
+    assert [len(one.channels) for one in found.classes] == [7]
+    assert any("takes out a single channel" in reason for reason in found.fixed.values())
+    assert permute_all(model) == 7
+
+
 def test_groups_of_a_convolution_do_not_mix():
     g = graphs.Graph()
     x = g.conv(g.input("x", (1, 3, 8, 8)), 3, 8)
