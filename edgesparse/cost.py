@@ -100,8 +100,9 @@ def spmm_cycles(
     work: Work, blocks: Sequence[Block], lanes: int, core: CpuModel, k_blocks: int = 1
 ) -> float:
     """Return predicted cycles of an SpMM over all its tiles, its columns in `k_blocks` blocks."""
+    column_bytes = work.cols / k_blocks * lanes * 4 * work.pressure(core)
     return sum(
-        block.tiles * _tile_cycles(work, len(block.vectors), lanes, core, k_blocks)
+        block.tiles * _tile_cycles(work, len(block.vectors), column_bytes, lanes, core, k_blocks)
         for block in blocks
     )
 
@@ -150,8 +151,10 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
     )
 
 
-def _tile_cycles(work: Work, vectors: int, lanes: int, core: CpuModel, k_blocks: int) -> float:
-    tile_bytes = work.cols / k_blocks * vectors * lanes * 4 * work.pressure(core)
+def _tile_cycles(
+    work: Work, vectors: int, column_bytes: float, lanes: int, core: CpuModel, k_blocks: int
+) -> float:
+    tile_bytes = vectors * column_bytes
     price = {rows: step_cycles(rows, vectors, tile_bytes, lanes, core) for rows in work.popcounts}
     cycles = work.buckets * k_blocks * core.bucket_cycles
     cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())

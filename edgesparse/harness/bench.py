@@ -26,7 +26,10 @@ DEFAULT_SECONDS = 3.0
 
 # A sample must be this many times the timer's resolution, so that reading it costs under 2 %.
 _RESOLUTIONS_PER_SAMPLE = 50
-_RESOLUTIONS_PER_ESTIMATE = 5
+# A first run may be so many times slower than those that follow: a shorter estimate is tried out.
+_FIRST_RUN_IS_SLOWER = 20
+_CALIBRATION_RUNS = 3
+_ENOUGH = 0.8  # of the batch that the last calibration asks for
 # Warm-up ends when the best of a round is within 2 % of the best so far, three rounds running.
 _STABLE_WITHIN = 0.02
 _STABLE_ROUNDS = 3
@@ -125,12 +128,11 @@ def bench_sessions(
     limits = (limits or Limits()).filled()
     firsts = [session.bench(1)[0] for session in sessions]
     estimates, warmups = _warm_up(sessions, limits.warmup)
-    estimates = [_refined(s, estimate) for s, estimate in zip(sessions, estimates, strict=True)]
+    calibrated = [_calibrate(s, estimate) for s, estimate in zip(sessions, estimates, strict=True)]
+    estimates = [estimate for estimate, _ in calibrated]
     timings = [
-        Timing(first, warmup, _batch(session, estimate), [])
-        for session, first, warmup, estimate in zip(
-            sessions, firsts, warmups, estimates, strict=True
-        )
+        Timing(first, warmup, batch, [])
+        for first, warmup, (_, batch) in zip(firsts, warmups, calibrated, strict=True)
     ]
     _measure(sessions, timings, estimates, limits, between)
     return timings
@@ -141,17 +143,24 @@ def _resolution_ms(session: Session) -> float:
     return resolution_ns / 1e6
 
 
-def _refined(session: Session, estimate_ms: float) -> float:
-    """Return a better estimate of a time that the timer hardly resolves and may show as 0."""
-    if estimate_ms > _resolution_ms(session) * _RESOLUTIONS_PER_ESTIMATE:
-        return estimate_ms
-    return min(session.bench(3, _RESOLUTIONS_PER_SAMPLE))
+def _calibrate(session: Session, estimate_ms: float) -> tuple[float, int]:
+    """Return a session's time in ms and how many inferences make a sample the timer can resolve.
 
+    The estimate may be of one cold run, or 0 where the timer shows nothing of one inference.
+    """
+    resolution_ms = _resolution_ms(session)
+    shortest_ms = resolution_ms * _RESOLUTIONS_PER_SAMPLE
 
-def _batch(session: Session, estimate_ms: float) -> int:
-    """Return how many inferences make a sample that the timer can resolve."""
-    shortest_ms = _resolution_ms(session) * _RESOLUTIONS_PER_SAMPLE
-    return max(1, math.ceil(shortest_ms / max(estimate_ms, 1e-6)))
+    def batch_for(ms: float, tried: int) -> int:
+        return max(1, math.ceil(shortest_ms / max(ms, resolution_ms / tried)))
+
+    batch, tried = batch_for(estimate_ms, 1), 0
+    if estimate_ms > _FIRST_RUN_IS_SLOWER * shortest_ms:
+        return estimate_ms, batch
+    while tried < _ENOUGH * batch:
+        estimate_ms = min(session.bench(_CALIBRATION_RUNS, batch))
+        tried, batch = batch, batch_for(estimate_ms, batch)
+    return estimate_ms, batch
 
 
 def _warm_up(sessions: Sequence[Session], runs: int | None) -> tuple[list[float], list[int]]:

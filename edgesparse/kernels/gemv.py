@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from edgesparse.cost import LINE_BYTES
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.tiling import Block
@@ -17,8 +18,6 @@ from edgesparse.tiling import Block
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
 CHAINS = 4
 ONE_PIXEL = (Block(((0, 0),), ()),)
-# float32 of a cache line.
-LINE = 16
 # Pixels of a tile that are turned into rows at a time: their local buffer is below 1 KiB.
 TURNED_PIXELS = 8
 
@@ -137,7 +136,7 @@ class Gemv:
     def _emit_prefetch(self, p: dict[str, tir.Buffer], at: tir.Expr) -> None:
         """Ask for the weights that follow those of the column at `at` by `ahead`."""
         if self.ahead:
-            for line in range(0, self.group, LINE):
+            for line in range(0, self.group, LINE_BYTES // 4):
                 tir.prefetch(p["values"], at + self.ahead + line)
 
     def _emit_tile(self, p: dict[str, tir.Buffer], g: tir.Expr, block: Block, t: tir.Expr) -> None:

@@ -19,7 +19,6 @@ from edgesparse.kernels import tir
 Expr = tir.Expr
 
 _PURE = 1  # tirx::CallEffectKind::kPure
-_LEVEL = 99
 WASM_LANES = 4  # LLVM does not split an intrinsic's wider vectors
 
 
@@ -44,7 +43,7 @@ def _register() -> None:
         operator = f"edgesparse.{name}"
         tvm.ir._ffi_api.RegisterOp(operator, "")
         tvm.ir.register_op_attr(operator, "TCallEffectKind", _PURE)
-        register_intrin_lowering(operator, "llvm", f=rule, level=_LEVEL)
+        register_intrin_lowering(operator, "llvm", f=rule)
 
 
 def _lower_at_least(call: Any) -> Expr:

@@ -102,6 +102,14 @@ def test_short_inferences_are_batched() -> None:
     assert session.batches == {1, 2}
 
 
+def test_a_slow_first_run_does_not_make_the_samples_too_short() -> None:
+    """125 us at first, then 17.5 us, in a page: its clock steps by 5 us, so a sample takes 250."""
+    session = ScriptedSession("A", [], lambda ran: 0.125 if ran < 2 else 0.0175, resolution_ns=5000)
+    (timing,) = bench_sessions([session], Limits(runs=5, warmup=1))
+    assert timing.batch == 15
+    assert timing.samples_ms == [0.0175] * 5
+
+
 def test_seconds_limit_the_measuring() -> None:
     (timing,) = bench_sessions([ScriptedSession("A", [])], Limits(seconds=0.001, warmup=1))
     assert len(timing.samples_ms) >= 5
