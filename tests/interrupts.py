@@ -38,7 +38,7 @@ def interrupted(
         assert process.stderr.readline().startswith(first)
         time.sleep(wait_seconds)
         send(process.pid, signal.SIGINT)
-        return process, process.communicate(timeout=60)[1]
+        return process, process.communicate(timeout=180)[1]
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -40,7 +40,7 @@ def evaluate(folder: Path, script: str, *flags: str, cwd: Path | None = None) ->
     """Run a script in which `print(value)` answers; return the value."""
     source = f"{PRELUDE}\nconst print = (v) => console.log(JSON.stringify(v));\n{script}"
     command = [require_tool("node"), *flags, "--input-type=module", "-e", source, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

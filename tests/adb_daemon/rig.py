@@ -108,7 +108,7 @@ def _own_children(phone: Phone) -> list[str]:
 
 
 def _adb(*words: str) -> str:
-    done = subprocess.run(["adb", *words], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["adb", *words], capture_output=True, text=True, timeout=180)
     return done.stdout + done.stderr
 
 

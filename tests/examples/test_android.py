@@ -42,7 +42,7 @@ def program(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> pathlib
 def run(program: pathlib.Path, *words: object) -> subprocess.CompletedProcess[str]:
     qemu = require_tool("qemu-aarch64")
     arguments = [qemu, str(program), *map(str, words)]
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=180)
 
 
 @pytest.fixture

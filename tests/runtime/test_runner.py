@@ -41,7 +41,7 @@ class Runner:
         return self.read()
 
     def close(self, last: str = "") -> tuple[int, str, str]:
-        out, err = self.process.communicate(last, timeout=30)
+        out, err = self.process.communicate(last, timeout=120)
         return self.process.returncode, out, err
 
 

@@ -111,7 +111,7 @@ def result_of(folder: Path, profile: Path) -> object:
     policy = f"{POLICY}; connect-src 'self' data:"  # Vite writes small files into its script
     with Chromium(executable, profile) as browser, serving({"/": folder}, policy=policy) as url:
         browser.open_page(f"{url}/index.html")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             text = browser.evaluate("JSON.stringify(globalThis.result ?? null)")
             if text != "null":

@@ -32,7 +32,7 @@ CHOOSE = """(async () => {
 
 
 def wait_for(browser: Chromium, is_there: Callable[[str], bool]) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not is_there(text := browser.evaluate("document.getElementById('answer').textContent")):
         assert time.monotonic() < deadline, (text, browser.said)
         time.sleep(0.05)
