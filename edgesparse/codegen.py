@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
 from edgesparse.kernels.image import image_planes
-from edgesparse.plan import IMAGE_SYMBOL, MAX_THREADS, Arg, Chain, Plan, Step, align_up
+from edgesparse.plan import IMAGE_SYMBOL, MAX_THREADS, Arg, Call, Chain, Plan, Step, align_up
 from edgesparse.target import Target
 
 
@@ -50,6 +50,7 @@ def build_objects(
         functions[symbol] = kernel.emit(symbol)
         if progress:
             progress(0.3 * done / len(plan.kernels))
+    functions |= {_chain_symbol(plan, chain): _emit_chain(plan, chain) for chain in plan.chains}
     functions[f"{plan.name}_main"] = _emit_main(plan)
     if targets[0].is_wasm and (image := image_planes(plan.inputs)):
         functions[IMAGE_SYMBOL] = image.emit(IMAGE_SYMBOL)
@@ -130,19 +131,12 @@ def _emit_main(plan: Plan) -> Any:
         builder.func_name(f"{plan.name}_main")
         builder.func_attr({"global_symbol": f"{plan.name}_main"})
         builder.func_ret(tvm.ir.PrimType("int32"))
-        pointer = functools.partial(builder.handle, "uint8")
-        names = ["weights", "arena"]
-        names += [f"input{i}" for i in range(len(plan.inputs))]
-        names += [f"output{i}" for i in range(len(plan.outputs))]
-        pointers = [builder.arg(name, pointer()) for name in names]
+        pointers = _pointers(plan)
         numbers = ["first", "last", *(["thread", "threads"] if plan.is_parallel else [])]
         arguments = [builder.arg(name, builder.int32()) for name in numbers]
-        team = [builder.arg("team", pointer())] if plan.is_parallel else []
+        team = [builder.arg("team", builder.handle("uint8"))] if plan.is_parallel else []
         span = _Range(*arguments, *team)
-        buffers = {
-            name: builder.decl_buffer((1 << 40,), "uint8", data=p)
-            for name, p in zip(names, pointers, strict=True)
-        }
+        buffers = _declared(pointers)
         chains = {chain.first: chain for chain in plan.chains}
         index = 0
         while index < len(plan.steps):
@@ -153,15 +147,69 @@ def _emit_main(plan: Plan) -> Any:
     return ir.get()
 
 
+def _pointers(plan: Plan) -> dict[str, Any]:
+    """Emit the pointer parameters `weights, arena, inputs..., outputs...`."""
+    names = ["weights", "arena"]
+    names += [f"input{i}" for i in range(len(plan.inputs))]
+    names += [f"output{i}" for i in range(len(plan.outputs))]
+    return {name: builder.arg(name, builder.handle("uint8")) for name in names}
+
+
+def _declared(pointers: dict[str, Any]) -> dict[str, Any]:
+    """Emit the buffers that pointers point to, by the same names."""
+    return {
+        name: builder.decl_buffer((1 << 40,), "uint8", data=pointer)
+        for name, pointer in pointers.items()
+    }
+
+
+def _chain_symbol(plan: Plan, chain: Chain) -> str:
+    return f"{plan.name}_chain{chain.first}"
+
+
+def _emit_chain(plan: Plan, chain: Chain) -> Any:
+    """Emit `chain(table, weights, arena, inputs..., outputs...)`, which makes the table's calls.
+
+    Thousands of calls one after the other were a function that V8 never optimises, with small
+    kernels inlined into it over and over.
+    """
+    with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
+        builder.func_name(_chain_symbol(plan, chain))
+        builder.func_attr({"global_symbol": _chain_symbol(plan, chain)})
+        table = builder.arg("table", builder.handle("int32"))
+        buffers = _declared(_pointers(plan))
+        rows = builder.decl_buffer(chain.rows.shape, "int32", data=table)
+        with builder.serial(0, len(chain.calls)) as i:
+            routine, *row = (rows[i, column] for column in range(chain.rows.shape[1]))
+            _emit_routines(list(enumerate(chain.routines)), routine, row, buffers)
+    return ir.get()
+
+
+def _emit_routines(
+    routines: list[tuple[int, Call]], wanted: Any, row: list[Any], buffers: dict[str, Any]
+) -> None:
+    """Emit the call of the routine that is wanted, by halves."""
+    if len(routines) == 1:
+        (_, call), (first, last, read, written) = routines[0], row
+        shifts = [read, *[0] * (len(call.args) - 2), written][: len(call.args)]
+        pointers = [_shifted(buffers, *pair) for pair in zip(call.args, shifts, strict=True)]
+        builder.evaluate(builder.call_extern("void", call.symbol, *pointers, first, last))
+        return
+    half = len(routines) // 2
+    with builder.If(wanted < routines[half][0]):
+        with builder.Then():
+            _emit_routines(routines[:half], wanted, row, buffers)
+        with builder.Else():
+            _emit_routines(routines[half:], wanted, row, buffers)
+
+
 def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range) -> None:
     """Emit a chain's calls for one thread that runs all of it, and its steps one by one."""
 
     def banded() -> None:
-        for call in chain.calls:
-            pairs = zip(call.args, call.shifts, strict=True)
-            pointers = [_shifted(buffers, arg, shift) for arg, shift in pairs]
-            bounds = [tirx.const(bound, "int32") for bound in (call.first, call.last)]
-            builder.evaluate(builder.call_extern("void", call.symbol, *pointers, *bounds))
+        assert chain.table is not None  # the builder has placed it
+        pointers = [_address(buffers, chain.table), *(buffer.data for buffer in buffers.values())]
+        builder.evaluate(builder.call_extern("void", _chain_symbol(plan, chain), *pointers))
 
     def one_by_one() -> None:
         for index in range(chain.first, chain.last):
@@ -184,7 +232,7 @@ def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range)
             one_by_one()
 
 
-def _shifted(buffers: dict[str, Any], arg: Arg, shift: int) -> Any:
+def _shifted(buffers: dict[str, Any], arg: Arg, shift: Any) -> Any:
     """Return the pointer from which element `shift` of a plane is the first one in memory."""
     return _address(buffers, dataclasses.replace(arg, offset_bytes=arg.offset_bytes - 4 * shift))
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 ALIGNMENT_BYTES = 64
 
@@ -222,11 +223,39 @@ class Chain:
         first: First step.
         last: One past the last step.
         calls: In order.
+        table: The same, a row of int32 a call, in the weights; None before they are placed.
     """
 
     first: int
     last: int
     calls: tuple[Call, ...]
+    table: Arg | None = None
+
+    @property
+    def routines(self) -> tuple[Call, ...]:
+        """The first call of every kernel in every step: others differ in parts and shifts only."""
+        first: dict[tuple[int, str], Call] = {}
+        for call in self.calls:
+            first.setdefault((call.step, call.symbol), call)
+        return tuple(first.values())
+
+    @property
+    def rows(self) -> npt.NDArray[np.int32]:
+        """Of each call: its routine, first part, last part, shift of its first and last pointer.
+
+        Raises:
+            ValueError: Another pointer is shifted.
+        """
+        numbers = {(call.step, call.symbol): i for i, call in enumerate(self.routines)}
+        if any(any(call.shifts[1:-1]) for call in self.calls):
+            raise ValueError(f"chain at step {self.first}: a residual moves")
+        return np.array(
+            [
+                (numbers[c.step, c.symbol], c.first, c.last, c.shifts[0], c.shifts[-1])
+                for c in self.calls
+            ],
+            np.int32,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

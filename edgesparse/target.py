@@ -31,6 +31,7 @@ class CpuModel:
             one's, issues beside a multiply-add.
         prefetch_bytes: How far ahead weights are asked for that the next level's prefetcher would
             deliver late; 0 where that did not win, or was never measured.
+        streams_rows: Whether depthwise tiles loop over their rows, because what is unrolled spills.
         sweep_pressure: How much larger a tile is to the L1 cache when groups read all its columns,
             than when they read few.
     """
@@ -49,6 +50,7 @@ class CpuModel:
     in_order: bool = False
     prefetch_bytes: int = 0
     sweep_pressure: float = 1.0
+    streams_rows: bool = False
 
 
 _RELAXED = "+relaxed-simd"
@@ -104,7 +106,7 @@ class Target:
 
 CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
 CORTEX_A55 = CpuModel("cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True)
-V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8)
+V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8, streams_rows=True)
 X86_AVX512 = CpuModel(
     "x86-64 avx-512",
     2,

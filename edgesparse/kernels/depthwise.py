@@ -4,6 +4,10 @@ A tile is one vector wide and a few rows high: rows above each other share the i
 windows overlap in, so h rows of a KxK window load (h + K - 1) · K vectors, not h · K · K. Taps
 that lie outside the image are left out (rows) or shuffled to zero (columns) when the code is made;
 tiles in the middle of the image need neither and share one loop.
+
+A tile that *streams* is higher, and loops over its rows: each input row is read once, added to the
+two or three output rows whose windows hold it, and the first of those is then finished. That
+suits engines that keep the order of instructions and have sixteen registers (V8 on x86-64).
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class Depthwise:
         beta: Second parameter of the activation.
         residual: Whether an array laid out as the output is added before the activation.
         by_rows: Whether parts are ordered by bands of `height` rows; for one image only.
+        streams: Whether a tile loops over its rows; not with dilated rows.
     """
 
     window: Window
@@ -52,6 +57,7 @@ class Depthwise:
     beta: float = 0.0
     residual: bool = False
     by_rows: bool = False
+    streams: bool = False
 
     @property
     def name(self) -> str:
@@ -177,10 +183,13 @@ class Depthwise:
         return output * window.strides[axis] + tap * window.dilations[axis] - window.pads[axis]
 
     def _emit_tile(self, tile: _Tile) -> None:
+        if self.streams:
+            self._emit_stream(tile)
+            return
         lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
         totals = [tir.local(lanes) for _ in range(tile.height)]
         for total in totals:
-            tir.store(total, 0, tir.splat(tir.load(tile.p["bias"], tile.channel), lanes), lanes)
+            self._emit_bias(total, tile)
         users: dict[int, list[tuple[int, int]]] = {}
         for row, tap in itertools.product(range(tile.height), range(taps_y)):
             source = self._position(0, tile.row + row, tap)
@@ -193,13 +202,65 @@ class Depthwise:
                     continue
                 value = tir.keep(value, lanes)
                 for row, y in users[source]:
-                    at = tile.channel * (taps_y * taps_x) + (y * taps_x + x)
-                    weight = tir.splat(tir.load(tile.p["weight"], at), lanes)
-                    total = tir.load(totals[row], 0, lanes) + value * weight
-                    tir.store(totals[row], 0, total, lanes)
+                    self._add(totals[row], value, tile, y, x)
         # Stores last and from top to bottom: a vector may overshoot into the next row.
         for row, total in enumerate(totals):
             self._emit_store(tile, tile.target(row, self.window), total)
+
+    def _emit_stream(self, tile: _Tile) -> None:
+        """Compute a tile row by row; `totals` are of the next row and of those after it."""
+        taps, stride = self.window.kernel[0], self.window.strides[0]
+        totals = [tir.local(self.lanes) for _ in range(-(-taps // stride))]
+        for total in totals:
+            self._emit_bias(total, tile)
+        inside = [row for row in range(tile.height) if self._is_inside(tile.row + row)]
+        first, last = (inside[0], inside[-1] + 1) if inside else (tile.height, tile.height)
+        for row in range(1 - len(totals), first):
+            self._emit_row(tile, row, totals)
+        if inside:
+            with tir.loop(last - first) as i:
+                self._emit_row(tile.moved(i, stride, self.window), first, totals)
+        for row in range(last, tile.height):
+            self._emit_row(tile, row, totals)
+
+    def _is_inside(self, row: int) -> bool:
+        """Whether the rows that are read with an output row lie in the image."""
+        taps, stride = self.window.kernel[0], self.window.strides[0]
+        rows = [self._position(0, row, tap) for tap in (max(0, taps - stride), taps - 1)]
+        return rows[0] >= 0 and rows[1] < self.window.height
+
+    def _emit_row(self, tile: _Tile, row: int, totals: list[tir.Buffer]) -> None:
+        """Read the last `stride` rows of an output row's window; write the row where it is ours."""
+        (taps_y, taps_x), stride = self.window.kernel, self.window.strides[0]
+        for tap in range(max(0, taps_y - stride), taps_y):
+            source = self._position(0, tile.row + row, tap)
+            users = [(total, tap - i * stride) for i, total in enumerate(totals) if row + i >= 0]
+            users = [(total, y) for total, y in users if y >= 0]
+            if not (users and 0 <= source < self.window.height):
+                continue
+            for x in range(taps_x):
+                value = self._load_row(tile, source, x)
+                if value is None:
+                    continue
+                value = tir.keep(value, self.lanes)
+                for total, y in users:
+                    self._add(total, value, tile, y, x)
+        if row >= 0:
+            self._emit_store(tile, tile.target(row, self.window), totals[0])
+        for total, following in itertools.pairwise(totals):
+            tir.store(total, 0, tir.load(following, 0, self.lanes), self.lanes)
+        self._emit_bias(totals[-1], tile)
+
+    def _emit_bias(self, total: tir.Buffer, tile: _Tile) -> None:
+        bias = tir.load(tile.p["bias"], tile.channel)
+        tir.store(total, 0, tir.splat(bias, self.lanes), self.lanes)
+
+    def _add(self, total: tir.Buffer, value: tir.Expr, tile: _Tile, y: int, x: int) -> None:
+        """Add a vector of the image times the weight of tap (y, x)."""
+        lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
+        at = tile.channel * (taps_y * taps_x) + (y * taps_x + x)
+        weight = tir.splat(tir.load(tile.p["weight"], at), lanes)
+        tir.store(total, 0, tir.load(total, 0, lanes) + value * weight, lanes)
 
     def _load_row(self, tile: _Tile, source: int, tap: int) -> tir.Expr | None:
         """Return what a tap sees of an input row, zero outside the image; None where all is."""
@@ -256,6 +317,14 @@ class _Tile:
     height: int
     read: tir.Expr
     write: tir.Expr
+
+    def moved(self, rows: tir.Expr, stride: int, window: Window) -> _Tile:
+        """Return the same tile some rows farther down."""
+        return dataclasses.replace(
+            self,
+            read=self.read + rows * (stride * window.width),
+            write=self.write + rows * window.out_width,
+        )
 
     def target(self, row: int, window: Window) -> tir.Expr:
         """Offset of a row of the tile in y."""

@@ -10,15 +10,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import tvm
 from tvm import tirx
-from tvm.tirx.op import register_intrin_lowering
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import operators, tir
 
 Expr = tir.Expr
 
-_PURE = 1  # tirx::CallEffectKind::kPure
 WASM_LANES = 4  # LLVM does not split an intrinsic's wider vectors
 
 
@@ -39,11 +36,8 @@ def _limit(operator: str, x: Expr, bound: Expr) -> Expr:
 
 @functools.cache
 def _register() -> None:
-    for name, rule in (("at_least", _lower_at_least), ("at_most", _lower_at_most)):
-        operator = f"edgesparse.{name}"
-        tvm.ir._ffi_api.RegisterOp(operator, "")
-        tvm.ir.register_op_attr(operator, "TCallEffectKind", _PURE)
-        register_intrin_lowering(operator, "llvm", f=rule)
+    operators.register("edgesparse.at_least", _lower_at_least)
+    operators.register("edgesparse.at_most", _lower_at_most)
 
 
 def _lower_at_least(call: Any) -> Expr:
@@ -58,8 +52,7 @@ def _lower_at_most(call: Any) -> Expr:
 
 def _native(call: Any, aarch64: str, wasm: str, otherwise: Expr) -> Expr:
     """Return a call of the LLVM intrinsic that is one instruction of the current target."""
-    target = tvm.target.Target.current(allow_none=True)
-    triple = "" if target is None else str(target.attrs["mtriple"])
+    triple = operators.current_triple()
     kind = call.ty.dtype
     if triple.startswith("aarch64"):
         return tirx.call_llvm_pure_intrin(kind, f"llvm.{aarch64}", *call.args)

@@ -6,6 +6,7 @@ expressions; every stride, count and tile is a Python int and so a constant in t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
+
+from edgesparse.kernels import operators
 
 Expr = Any  # a TIR expression, or a Python number where TIR takes one
 Buffer = Any  # a TIR buffer
@@ -63,18 +66,42 @@ def loop(extent: Expr) -> Iterator[Expr]:
 
 @contextmanager
 def between(first: Expr, last: Expr) -> Iterator[Expr]:
-    """A loop over first <= i < last."""
-    with builder.serial(first, last) as i:
+    """A loop over first <= i < last, both natural numbers."""
+    with builder.serial(natural(first), last) as i:
         yield i
 
 
 @contextmanager
 def overlap(first: Expr, last: Expr, start: int, count: int) -> Iterator[Expr]:
     """A loop over the i in [0, count) for which start + i lies in [first, last)."""
-    low = tirx.max(first - start, const_i32(0))
+    low = natural(tirx.max(first - start, const_i32(0)))
     high = tirx.min(last - start, const_i32(count))
     with builder.serial(low, high) as i:
         yield i
+
+
+def natural(value: Expr) -> Expr:
+    """Return an int32 that is not negative, and say so.
+
+    In WebAssembly a load then takes what is added to its address as part of the instruction, which
+    LLVM does only where no sum wraps; other targets' addresses wrap as sums do.
+    """
+    if isinstance(value, int):
+        return value
+    _register()
+    return tirx.call_intrin("int32", "edgesparse.natural", value)
+
+
+@functools.cache
+def _register() -> None:
+    operators.register("edgesparse.natural", _lower_natural)
+
+
+def _lower_natural(call: Any) -> Expr:
+    (value,) = call.args
+    if not operators.current_triple().startswith("wasm32"):
+        return value
+    return tirx.bitwise_and(value, const_i32((1 << 31) - 1))
 
 
 def divide(value: Expr, by: int) -> tuple[Expr, Expr]:
@@ -186,7 +213,7 @@ COLUMN_KINDS = ("int32", "uint16")
 def column_offset(columns: Buffer, index: Expr, scale: int) -> Expr:
     """Return the offset that a column stands for: stored as it is (scale 0), or divided."""
     column = load(columns, index)
-    return i32(column) * const_i32(scale) if scale else column
+    return i32(column) * const_i32(scale) if scale else natural(column)
 
 
 def i32(value: Expr) -> Expr:

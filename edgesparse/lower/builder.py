@@ -245,6 +245,7 @@ class PlanBuilder:
         chains, rings = add_chains(
             self._steps, self._rows, self._symbol, self.target.core.band_bytes
         )
+        chains = tuple(dataclasses.replace(c, table=self.constant(c.rows)) for c in chains)
         self._buffers += rings
         self._say_bands(chains)
         used = [buffer for buffer in self._buffers if buffer.first >= 0]

@@ -20,6 +20,9 @@ def verify_chains(plan: Plan) -> None:
     """
     for chain in plan.chains:
         _Replay(plan, chain).run()
+        table = chain.table
+        if table and plan.weights[table.offset_bytes :][: table.size_bytes] != chain.rows.tobytes():
+            raise ValueError(f"chain at step {chain.first}: its table holds other calls")
 
 
 class _Replay:

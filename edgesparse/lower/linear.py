@@ -309,6 +309,10 @@ def _gemv(
     b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
 
 
+# Rows of a depthwise tile that streams: the rows above it are read a second time.
+_STREAM_ROWS = 28
+
+
 def _depthwise(
     b: PlanBuilder,
     node: ir.Node,
@@ -318,6 +322,7 @@ def _depthwise(
     residual: Tensor | None,
     y: Tensor,
 ) -> None:
+    streams = b.target.core.streams_rows and operator.window.dilations[0] == 1
     kernel = Depthwise(
         window=operator.window,
         channels=operator.rows,
@@ -326,7 +331,8 @@ def _depthwise(
         in_stride=operator.in_layout.plane_stride,
         out_stride=operator.out_layout.plane_stride,
         lanes=operator.out_layout.lanes,
-        height=decision["tile"],
+        height=_STREAM_ROWS if streams else decision["tile"],
+        streams=streams,
         **_fused(node, residual),
     )
     weight = b.constant(constant_of(node, 1).reshape(operator.rows, -1))
@@ -339,6 +345,7 @@ def _depthwise(
             kernel,
             in_stride=kernel.in_stride if read is None else read,
             out_stride=kernel.out_stride if write is None else write,
+            height=decision["tile"],
             by_rows=True,
         )
         return rows, args

@@ -126,6 +126,7 @@ KERNELS = {
     "halo ring": Halo(WIDE, 3, 1, 856, phase_stride=27 * 48, by_rows=True),
     "depthwise strided": Depthwise(STRIDED, 6, 2, 1, 856, 240, 8, 2, by_rows=True),
     "depthwise wide": Depthwise(WIDE, 3, 1, 1, 856, 864, 8, 4, by_rows=True),
+    "depthwise row by row": Depthwise(STRIDED, 6, 2, 1, 856, 240, 8, 5, by_rows=True, streams=True),
 }
 
 

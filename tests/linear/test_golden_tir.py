@@ -23,6 +23,7 @@ KERNELS = {
     ),
     "spmm_panel": Spmm(8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, by_lane=True, panel=6),
     "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
+    "depthwise_3x3s2_rows": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 5, streams=True),
     "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),
     "gemm": Gemv(16, 4, 2, flat_blocks(3, 1, 2), 13, 4, activation="Relu", residual=True),
     "halo_3x3s2": Halo(STRIDED, 6, 1, 92),

@@ -61,6 +61,17 @@ def test_windows(size, window, kind):
 
 
 @pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("size", [(7, 3), (10, 21), (61, 9)])
+def test_depthwise_row_by_row(size, window, lanes):
+    weight = sparse((12, 1, 3, 3), 0.6)
+    model = conv_model([1, 6, *size], weight, relu=True, group=6, **WINDOWS[window])
+    target = host_with(lanes)
+    core = dataclasses.replace(target.core, streams_rows=True)
+    assert_same_as_onnxruntime(model, target=dataclasses.replace(target, core=core))
+
+
+@pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(5, 3), (8, 8), (9, 33)])
