@@ -1,7 +1,7 @@
 """Accuracy of every recipe beside the latency of what it compiles to.
 
     python benchmarks/accuracy.py --reduced                    # minutes
-    python benchmarks/accuracy.py --jobs 2                     # all: 70 minutes of 2 cores, and 90 for the gate
+    python benchmarks/accuracy.py --jobs 2                     # all: 70 minutes, the gate 90 more
     python benchmarks/accuracy.py --phases page                # docs/accuracy.md from what there is
 
 Phases: `train` trains the cells of the table (`accuracy_cells.py`); `gate` compiles the networks of
