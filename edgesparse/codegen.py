@@ -178,9 +178,10 @@ def _emit_chain(plan: Plan, chain: Chain) -> Any:
         builder.func_attr({"global_symbol": _chain_symbol(plan, chain)})
         table = builder.arg("table", builder.handle("int32"))
         buffers = _declared(_pointers(plan))
-        rows = builder.decl_buffer(chain.rows.shape, "int32", data=table)
-        with builder.serial(0, len(chain.calls)) as i:
-            routine, *row = (rows[i, column] for column in range(chain.rows.shape[1]))
+        calls, columns = chain.rows.shape
+        rows = builder.decl_buffer((calls, columns), "int32", data=table)
+        with builder.serial(0, calls) as i:
+            routine, *row = (rows[i, column] for column in range(columns))
             _emit_routines(list(enumerate(chain.routines)), routine, row, buffers)
     return ir.get()
 

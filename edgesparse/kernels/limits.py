@@ -7,7 +7,7 @@ aarch64 and in WebAssembly, where LLVM masks x by the comparison with zero. They
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
@@ -21,23 +21,17 @@ WASM_LANES = 4  # LLVM does not split an intrinsic's wider vectors
 
 def at_least(x: Expr, low: float, lanes: int) -> Expr:
     """Return max(x, low), NaN where x is NaN; `x` is named twice."""
-    return _limit("edgesparse.at_least", x, tir.splat(low, lanes))
+    return _limit("edgesparse.at_least", _lower_at_least, x, tir.splat(low, lanes))
 
 
 def at_most(x: Expr, high: float, lanes: int) -> Expr:
     """Return min(x, high), NaN where x is NaN; `x` is named twice."""
-    return _limit("edgesparse.at_most", x, tir.splat(high, lanes))
+    return _limit("edgesparse.at_most", _lower_at_most, x, tir.splat(high, lanes))
 
 
-def _limit(operator: str, x: Expr, bound: Expr) -> Expr:
-    _register()
+def _limit(operator: str, lower: Callable[[Any], Expr], x: Expr, bound: Expr) -> Expr:
+    operators.register(operator, lower)
     return tirx.call_intrin(x.ty.dtype, operator, x, bound)
-
-
-@functools.cache
-def _register() -> None:
-    operators.register("edgesparse.at_least", _lower_at_least)
-    operators.register("edgesparse.at_most", _lower_at_most)
 
 
 def _lower_at_least(call: Any) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ from tvm.tirx.op import register_intrin_lowering
 _PURE = 1  # tirx::CallEffectKind::kPure
 
 
+@functools.cache
 def register(operator: str, lower: Callable[[Any], Any]) -> None:
-    """Make `operator` known to TVM, without side effects.
+    """Make `operator` known to TVM, without side effects; again, it does nothing.
 
     Args:
-        operator: Name of the operator, once a process.
+        operator: Name of the operator.
         lower: Call of the operator -> expression of TIR for the current target.
     """
     tvm.ir._ffi_api.RegisterOp(operator, "")

@@ -6,7 +6,6 @@ expressions; every stride, count and tile is a Python int and so a constant in t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -88,13 +87,8 @@ def natural(value: Expr) -> Expr:
     """
     if isinstance(value, int):
         return value
-    _register()
-    return tirx.call_intrin("int32", "edgesparse.natural", value)
-
-
-@functools.cache
-def _register() -> None:
     operators.register("edgesparse.natural", _lower_natural)
+    return tirx.call_intrin("int32", "edgesparse.natural", value)
 
 
 def _lower_natural(call: Any) -> Expr:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,18 +50,17 @@ def test_importing_the_package_is_cheap() -> None:
 
 
 def test_help_is_fast() -> None:
-    """0.3 s of one core, in the best of a few tries; what else the machine does is not counted."""
-    command = [sys.executable, "-m", "edgesparse", "--help"]
-    assert any(cpu_seconds(command) < 0.3 for _ in range(20))
-
-
-def cpu_seconds(command: list[str]) -> float:
-    """Return what a program takes of a core, the system's work for it included."""
-    before = os.times()
-    subprocess.run(command, capture_output=True, check=True)
-    after = os.times()
-    user = after.children_user - before.children_user
-    return user + after.children_system - before.children_system
+    """0.3 s are promised; the best of a few tries leaves out what else the machine does."""
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "edgesparse", "--help"], capture_output=True, check=True
+        )
+        times.append(time.perf_counter() - start)
+        if times[-1] < 0.3:
+            break
+    assert min(times) < 0.3
 
 
 def test_version(run) -> None:
