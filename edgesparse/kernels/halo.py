@@ -86,7 +86,7 @@ class Halo:
 
     def _emit_rows(self, first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
         window, phases = self.window, self.window.phases
-        with tir.between(first, last) as row, tir.loop(self.channels) as c:
+        with tir.loop(self.channels) as c, tir.between(first, last) as row:
             for k, phase in enumerate(phases):
                 if self.phase_stride:
                     plane = (c * len(phases) + k) * self.phase_stride

@@ -15,8 +15,8 @@ while all rows use it; the accumulators then wait in Y from one block to the nex
 Cores that issue in order stall on what lies far apart. For them a tile's columns are first copied
 side by side into a *panel*, and its vectors loaded as two halves, which issue beside multiply-adds.
 
-A *part* is one tile and one chunk of rows: parts do not depend on each other, so that threads can
-share them.
+Threads share tiles and chunks of rows (`shares.py`); a call computes its chunks of a tile in one
+pass.
 
 Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours; blocking
 of the shared dimension and panels as in Goto & van de Geijn, Anatomy of High-Performance Matrix
@@ -31,6 +31,7 @@ import itertools
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.kernels.shares import Shares
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
 
@@ -87,7 +88,9 @@ class Spmm:
         k_blocks: Blocks of columns; each was packed by itself.
         chunks: Runs of row groups that `starts` describes.
         ordered: Whether a tile's stores may reach into the next tile's pixels, so that tiles must
-            be computed in order.
+            be computed in order; a part is then all tiles of a chunk.
+        by_chunk: Whether parts are numbered chunk by chunk, rather than tile by tile: threads then
+            share rows rather than pixels.
         by_lane: Whether a multiply-add takes its weight from a lane of a vector: whole vectors of
             weights are then loaded at once.
         column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
@@ -112,6 +115,7 @@ class Spmm:
     k_blocks: int = 1
     chunks: int = 1
     ordered: bool = False
+    by_chunk: bool = False
     by_lane: bool = False
     column_scale: int = 0
     reach: int = 0
@@ -130,8 +134,13 @@ class Spmm:
 
     @property
     def parts(self) -> int:
-        """Pieces of work that do not depend on each other."""
-        return self.chunks * (1 if self.ordered else sum(block.tiles for block in self.blocks))
+        """Vectors of all tiles, in every chunk; where tiles are computed in order, chunks."""
+        return self._shares.parts
+
+    @property
+    def _shares(self) -> Shares:
+        tiles = tuple((block.tiles, len(block.vectors)) for block in self.blocks)
+        return Shares(tiles, self.chunks, self.ordered, self.by_chunk)
 
     @property
     def panel_width(self) -> int:
@@ -145,8 +154,8 @@ class Spmm:
 
     @property
     def flow(self) -> Flow | None:
-        """What parts touch; None where a part is not a tile."""
-        if self.ordered:
+        """What parts touch; None where they are not in the order of tiles."""
+        if self.ordered or self.by_chunk:
             return None
         spans: list[tuple[int, int, int, int]] = []
         for block in self.blocks:
@@ -159,7 +168,7 @@ class Spmm:
                     write + min(writes),
                     write + max(writes) + self.lanes,
                 )
-                spans += [span] * self.chunks
+                spans += [span] * (self.chunks * len(reads))
         return Flow.of(spans, self.rows, self.in_stride, self.out_stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
@@ -181,25 +190,20 @@ class Spmm:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             pointers = dict(zip(params, buffers, strict=True))
-            if self.ordered:
-                with tir.between(first, last) as chunk:
-                    for block in self.blocks:
-                        with tir.loop(block.tiles) as tile:
-                            self._emit_tile(pointers, block, tile, chunk)
-                return
-            done = 0
-            for block in self.blocks:
-                count = block.tiles * self.chunks
-                with tir.overlap(first, last, done, count) as part:
-                    tile, chunk = tir.divide(part, self.chunks)
-                    self._emit_tile(pointers, block, tile, chunk)
-                done += count
+            for number, block in enumerate(self.blocks):
+                with self._shares.tiles_of(number, first, last) as (tile, chunks):
+                    self._emit_tile(pointers, block, tile, chunks)
 
         return tir.function(symbol, params, body, ranged=True)
 
     def _emit_tile(
-        self, p: dict[str, tir.Buffer], block: Block, tile: tir.Expr, chunk: tir.Expr
+        self,
+        p: dict[str, tir.Buffer],
+        block: Block,
+        tile: tir.Expr,
+        chunks: tuple[tir.Expr, tir.Expr],
     ) -> None:
+        """Emit a tile's rows of chunks first <= chunk < last."""
         read, write = block.offsets(tile, tir.divide)
         source, inputs = p["x"], [at for at, _ in block.vectors]
         if self.panel:
@@ -208,8 +212,9 @@ class Spmm:
             inputs = [v * self.lanes for v in range(len(inputs))]
         whole, tail = divmod(self.rows, self.group)
         table = ChunkTable(self.k_blocks)
-        entry = chunk * table.entries
-        first, last = (tir.load(p["starts"], entry + table.groups + i) for i in (0, 1))
+        entry, behind = chunks[0] * table.entries, (chunks[1] - 1) * table.entries
+        first = tir.load(p["starts"], entry + table.groups)
+        last = tir.load(p["starts"], behind + table.groups + 1)
         cursor = tir.local(2, "int32")  # next column, next value
         with tir.loop(self.k_blocks) as k:
             for i, at in enumerate((table.columns, table.values)):

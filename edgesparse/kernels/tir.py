@@ -73,8 +73,8 @@ def between(first: Expr, last: Expr) -> Iterator[Expr]:
 @contextmanager
 def overlap(first: Expr, last: Expr, start: int, count: int) -> Iterator[Expr]:
     """A loop over the i in [0, count) for which start + i lies in [first, last)."""
-    low = natural(tirx.max(first - start, const_i32(0)))
-    high = tirx.min(last - start, const_i32(count))
+    low = natural(maximum(first - start, 0))
+    high = minimum(last - start, count)
     with builder.serial(low, high) as i:
         yield i
 
@@ -110,6 +110,11 @@ def divide(value: Expr, by: int) -> tuple[Expr, Expr]:
 def minimum(value: Expr, limit: int) -> Expr:
     """Return the smaller one of two int32."""
     return tirx.min(value, const_i32(limit))
+
+
+def maximum(value: Expr, limit: int) -> Expr:
+    """Return the larger one of two int32."""
+    return tirx.max(value, const_i32(limit))
 
 
 @contextmanager

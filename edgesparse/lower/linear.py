@@ -20,9 +20,12 @@ from edgesparse.kernels.spmm import ChunkTable, Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.plan import Arg, align_up
 
-# Where there are few tiles of pixels, rows are shared out among threads too.
+# Where there are few tiles of pixels, rows are shared out among threads too; and rows first where
+# there are so few that most cache lines would lie beside another thread's, unless each would then
+# have to read far more than it writes.
 CHUNKED_BELOW_TILES = 8
 CHUNKS = 4
+ROWS_FIRST_BELOW_TILES = 4
 # Panels of a layer, so threads that can work on it: no phone has more cores that issue in order.
 PANELS = 8
 
@@ -226,6 +229,7 @@ def _spmm(
             in_stride=stride if read is None else read,
             out_stride=kernel.out_stride if write is None else write,
             reach=_reach(operator),
+            by_chunk=False,
         )
         return rows, args(read)
 
@@ -243,7 +247,8 @@ def _spmm_kernel(
     group, patterns = packed[0].group, packed[0].patterns
     blocks = operator.blocks(decision["tile"])
     ordered = operator.tiles_overshoot
-    few = ordered or sum(block.tiles for block in blocks) < CHUNKED_BELOW_TILES
+    tiles = sum(block.tiles for block in blocks)
+    few = ordered or tiles < CHUNKED_BELOW_TILES
     return Spmm(
         rows=operator.rows,
         group=group,
@@ -254,6 +259,9 @@ def _spmm_kernel(
         k_blocks=len(packed),
         chunks=min(CHUNKS, -(-operator.rows // group)) if few else 1,
         ordered=ordered,
+        by_chunk=not ordered
+        and tiles < ROWS_FIRST_BELOW_TILES
+        and 4 * operator.rows >= operator.cols,
         column_scale=column_scale(column_offsets(operator), group),
         by_lane=b.target.multiplies_by_lane,
         panel=operator.cols if b.target.core.in_order else 0,
