@@ -21,7 +21,17 @@ from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.kernels import math
 from edgesparse.kernels.image import image_planes
-from edgesparse.plan import IMAGE_SYMBOL, MAX_THREADS, Arg, Call, Chain, Plan, Step, align_up
+from edgesparse.plan import (
+    IMAGE_SYMBOL,
+    MAX_THREADS,
+    Arg,
+    Call,
+    Chain,
+    Plan,
+    Step,
+    align_up,
+    share_number,
+)
 from edgesparse.target import Target
 
 
@@ -168,49 +178,53 @@ def _chain_symbol(plan: Plan, chain: Chain) -> str:
 
 
 def _emit_chain(plan: Plan, chain: Chain) -> Any:
-    """Emit `chain(table, weights, arena, inputs..., outputs...)`, which makes the table's calls.
+    """Emit `chain(table, bounds, weights, ..., outputs..., share, thread)`, which makes the calls.
 
+    They are the share's rows of the table, between its bounds; `thread` has its pieces of rings.
     Thousands of calls one after the other were a function that V8 never optimises, with small
     kernels inlined into it over and over.
     """
     with IRBuilder() as ir, builder.prim_func(is_private=False, s_tir=True):
         builder.func_name(_chain_symbol(plan, chain))
         builder.func_attr({"global_symbol": _chain_symbol(plan, chain)})
-        table = builder.arg("table", builder.handle("int32"))
-        buffers = _declared(_pointers(plan))
+        table, ends = (builder.arg(n, builder.handle("int32")) for n in ("table", "bounds"))
+        pointers = _pointers(plan)
+        share, thread = (builder.arg(name, builder.int32()) for name in ("share", "thread"))
+        buffers = _declared(pointers)
         calls, columns = chain.rows.shape
         rows = builder.decl_buffer((calls, columns), "int32", data=table)
-        with builder.serial(0, calls) as i:
+        bounds = builder.decl_buffer(chain.row_bounds.shape, "int32", data=ends)
+        with builder.serial(bounds[share], bounds[share + 1]) as i:
             routine, *row = (rows[i, column] for column in range(columns))
-            _emit_routines(list(enumerate(chain.routines)), routine, row, buffers)
+            _emit_routines(list(enumerate(chain.routines)), routine, row, buffers, thread)
     return ir.get()
 
 
 def _emit_routines(
-    routines: list[tuple[int, Call]], wanted: Any, row: list[Any], buffers: dict[str, Any]
+    routines: list[tuple[int, Call]],
+    wanted: Any,
+    row: list[Any],
+    buffers: dict[str, Any],
+    thread: Any,
 ) -> None:
     """Emit the call of the routine that is wanted, by halves."""
     if len(routines) == 1:
         (_, call), (first, last, read, written) = routines[0], row
         shifts = [read, *[0] * (len(call.args) - 2), written][: len(call.args)]
-        pointers = [_shifted(buffers, *pair) for pair in zip(call.args, shifts, strict=True)]
+        pairs = zip(call.args, shifts, strict=True)
+        pointers = [_shifted(buffers, arg, shift, thread) for arg, shift in pairs]
         builder.evaluate(builder.call_extern("void", call.symbol, *pointers, first, last))
         return
     half = len(routines) // 2
     with builder.If(wanted < routines[half][0]):
         with builder.Then():
-            _emit_routines(routines[:half], wanted, row, buffers)
+            _emit_routines(routines[:half], wanted, row, buffers, thread)
         with builder.Else():
-            _emit_routines(routines[half:], wanted, row, buffers)
+            _emit_routines(routines[half:], wanted, row, buffers, thread)
 
 
 def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range) -> None:
-    """Emit a chain's calls for one thread that runs all of it, and its steps one by one."""
-
-    def banded() -> None:
-        assert chain.table is not None  # the builder has placed it
-        pointers = [_address(buffers, chain.table), *(buffer.data for buffer in buffers.values())]
-        builder.evaluate(builder.call_extern("void", _chain_symbol(plan, chain), *pointers))
+    """Emit a chain's calls for threads that run all of it and are few, and its steps one by one."""
 
     def one_by_one() -> None:
         for index in range(chain.first, chain.last):
@@ -221,26 +235,45 @@ def _emit_steps(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range)
                 pointers = [_address(buffers, arg, span.thread) for arg in step.args]
                 _emit_call(step, pointers, span)
 
-    if not chain.calls:
+    if not chain.shares:
         one_by_one()
         return
-    whole = tirx.And(span.first <= chain.first, chain.last <= span.last)
-    alone = whole if span.threads is None else tirx.And(whole, span.threads == 1)
-    with builder.If(alone):
+    takes = tirx.And(span.first <= chain.first, chain.last <= span.last)
+    if span.threads is not None:
+        takes = tirx.And(takes, span.threads <= chain.most_threads)
+    with builder.If(takes):
         with builder.Then():
-            banded()
+            if needs_barrier(plan, chain.first):
+                _emit_barrier(span, chain.first)
+            _emit_bands(plan, chain, buffers, span)
         with builder.Else():
             one_by_one()
 
 
-def _shifted(buffers: dict[str, Any], arg: Arg, shift: Any) -> Any:
+def _emit_bands(plan: Plan, chain: Chain, buffers: dict[str, Any], span: _Range) -> None:
+    """Emit the call that makes this thread's calls of a chain."""
+    assert chain.table is not None  # the builder has placed them
+    assert chain.bounds is not None
+    tables = [_address(buffers, arg) for arg in (chain.table, chain.bounds)]
+    pointers = [*tables, *(buffer.data for buffer in buffers.values())]
+    thread = tirx.const(0, "int32") if span.thread is None else span.thread
+    share = thread if span.threads is None else share_number(thread, span.threads)
+    builder.evaluate(
+        builder.call_extern("void", _chain_symbol(plan, chain), *pointers, share, thread)
+    )
+
+
+def _shifted(buffers: dict[str, Any], arg: Arg, shift: Any, thread: Any) -> Any:
     """Return the pointer from which element `shift` of a plane is the first one in memory."""
-    return _address(buffers, dataclasses.replace(arg, offset_bytes=arg.offset_bytes - 4 * shift))
+    moved = dataclasses.replace(arg, offset_bytes=arg.offset_bytes - 4 * shift)
+    return _address(buffers, moved, thread)
 
 
 def needs_barrier(plan: Plan, index: int) -> bool:
     """Whether the threads meet before a step: not between two that thread 0 does alone."""
-    return index > 0 and (plan.steps[index - 1].is_shared or plan.steps[index].is_shared)
+    shared = {i for chain in plan.chains for i in range(chain.first, chain.last)}
+    either = (index - 1, index)
+    return index > 0 and any(i in shared or plan.steps[i].is_shared for i in either)
 
 
 def _emit_barrier(span: _Range, index: int) -> None:

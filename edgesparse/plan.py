@@ -6,6 +6,8 @@ A plan is what lowering writes and code generation reads. `edgesparse.verify` ch
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -217,25 +219,39 @@ class Call:
 class Chain:
     """Another way to run consecutive steps: band by band, so that what is read is in the cache.
 
-    One thread that is to run all these steps makes the calls instead.
+    Threads that are to run all these steps make the calls instead, each its own and without
+    waiting for the others.
 
     Attributes:
         first: First step.
         last: One past the last step.
-        calls: In order.
-        table: The same, a row of int32 a call, in the weights; None before they are placed.
+        shares: For teams of one thread, of two and so on, every thread's calls in order; see
+            `share_number`.
+        table: All calls, a row of int32 each, in the weights; None before they are placed.
+        bounds: Where every share's rows begin, and the last one's end, as int32 beside it.
     """
 
     first: int
     last: int
-    calls: tuple[Call, ...]
+    shares: tuple[tuple[Call, ...], ...]
     table: Arg | None = None
+    bounds: Arg | None = None
+
+    @property
+    def most_threads(self) -> int:
+        """The largest team."""
+        return (math.isqrt(8 * len(self.shares) + 1) - 1) // 2
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """What a thread does alone."""
+        return self.shares[0] if self.shares else ()
 
     @property
     def routines(self) -> tuple[Call, ...]:
         """The first call of every kernel in every step: others differ in parts and shifts only."""
         first: dict[tuple[int, str], Call] = {}
-        for call in self.calls:
+        for call in itertools.chain(*self.shares):
             first.setdefault((call.step, call.symbol), call)
         return tuple(first.values())
 
@@ -247,15 +263,26 @@ class Chain:
             ValueError: Another pointer is shifted.
         """
         numbers = {(call.step, call.symbol): i for i, call in enumerate(self.routines)}
-        if any(any(call.shifts[1:-1]) for call in self.calls):
+        calls = list(itertools.chain(*self.shares))
+        if any(any(call.shifts[1:-1]) for call in calls):
             raise ValueError(f"chain at step {self.first}: a residual moves")
         return np.array(
             [
                 (numbers[c.step, c.symbol], c.first, c.last, c.shifts[0], c.shifts[-1])
-                for c in self.calls
+                for c in calls
             ],
             np.int32,
         )
+
+    @property
+    def row_bounds(self) -> npt.NDArray[np.int32]:
+        """Where every share begins in `rows`, and where the last one ends."""
+        return np.cumsum([0, *(len(calls) for calls in self.shares)], dtype=np.int32)
+
+
+def share_number(thread: Any, threads: Any) -> Any:
+    """Return which of a chain's shares is a thread's: those of smaller teams come before."""
+    return threads * (threads - 1) // 2 + thread
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -293,7 +320,7 @@ class Plan:
         weights: Packed constants; every piece 64-byte aligned.
         arena_bytes: Size of the arena.
         arena_bound_bytes: Largest live set: no allocation can be smaller.
-        chains: Steps that one thread runs band by band.
+        chains: Steps that are run band by band, where the threads are few enough.
     """
 
     name: str

@@ -5,6 +5,7 @@ Its steps are replayed over a map of the arena.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def _with_chains(plan: Plan) -> list[tuple[int, Step | Call]]:
         if chain is None:
             order.append((index, step))
         elif index == chain.first:
-            order += [(call.step, call) for call in chain.calls]
+            order += [(call.step, call) for call in itertools.chain(*chain.shares)]
     return order
 
 

@@ -64,12 +64,17 @@ def in_order_host() -> Target:
 
 
 def run_plan(
-    plan: Plan, inputs: dict[str, np.ndarray], target: Target | None = None, threads: int = 1
+    plan: Plan,
+    inputs: dict[str, np.ndarray],
+    target: Target | None = None,
+    threads: int = 1,
+    *,
+    in_bands: bool = False,
 ) -> dict:
     """Return the outputs of a plan compiled for the host.
 
     The shares of several threads run one after the other, the last thread's first: what is right
-    then does not depend on their order.
+    then does not depend on their order. Step by step, or `in_bands` where the plan has chains.
     """
     code = codegen.build_object(plan, target or resolve_target("host"))
     with tempfile.TemporaryDirectory() as folder:
@@ -78,9 +83,13 @@ def run_plan(
         sources = [Fenced(spec.size_bytes, inputs[spec.name].tobytes()) for spec in plan.inputs]
         sinks = [Fenced(spec.size_bytes) for spec in plan.outputs]
         pointers = [memory.pointer for memory in (weights, arena, *sources, *sinks)]
-        for step in range(len(plan.steps)):
+        chains = {chain.first: chain.last for chain in plan.chains if in_bands}
+        step = 0
+        while step < len(plan.steps):
+            last = chains.get(step, step + 1)
             for thread in reversed(range(threads)):
-                assert main(*pointers, step, step + 1, thread, threads, None) == 0
+                assert main(*pointers, step, last, thread, threads, None) == 0
+            step = last
     for name, memory in (("arena", arena), ("weights", weights)):
         memory.check(name)
     for spec, memory in zip((*plan.inputs, *plan.outputs), (*sources, *sinks), strict=True):

@@ -1,9 +1,13 @@
 """Bands: run consecutive steps a few rows at a time, so that what is read is still in the cache.
 
 Each step, whenever its consumer asks for more rows, asks its own producer for what it needs and
-computes a piece; nothing is computed twice. A plane between two steps of such a chain need not be
-whole, then: it becomes a *ring*, the rows from the first one still wanted to the last one written.
-When a ring is full, its rest is carried to its start.
+computes a piece. A plane between two steps of such a chain need not be whole, then: it becomes a
+*ring*, the rows from the first one still wanted to the last one written. When a ring is full, its
+rest is carried to its start.
+
+A few threads share a chain by the rows of what it writes in the end. Each has rings of its own and
+computes all it needs for its rows, so that none waits for another in between; what lies between
+two threads' rows is computed twice.
 
           image     conv      depthwise 1x1        before: every plane goes to memory and back
     rows  1..9  ->  1..4  ->  1..3  ->  1..3       now: its ring is a few rows, and stays in L2
@@ -17,9 +21,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from edgesparse.kernels.bands import Carry
+from edgesparse.lower.pieces import LINE, Links, Mask, Pieces, Spans, schedule
 from edgesparse.plan import Arg, Buffer, Call, Chain, Flow, Kernel, Step, align_up
 
 # A call with its parts in the order of rows, for planes that are so many elements apart where they
@@ -28,11 +32,9 @@ Rows = Callable[[int | None, int | None], tuple[Kernel, tuple[Arg, ...]]]
 
 # Written at a time, at least; set by MobileNetV1 on AVX-512, where 32 KiB lose 1 % and 64 KiB 3 %.
 PIECE_BYTES = 16 << 10
-LINE = 16  # float32 of a cache line; a ring begins at such a multiple
 NEVER = (1 << 30, -1)
-_END = 1 << 40
-
-Mask = npt.NDArray[np.bool_]
+# Threads for which there are rings and tables; a phone rarely has more cores that are fast.
+MOST_THREADS = 4
 
 
 def add_chains(
@@ -44,7 +46,7 @@ def add_chains(
         steps: Steps of the plan in order.
         rows: Step -> the same call by rows.
         symbol_of: Returns the C symbol of a kernel.
-        budget: Bytes that the rings of a chain may take together; 0 for no chains.
+        budget: Bytes that a thread's rings may take together in a chain; 0 for no chains.
 
     Returns:
         The chains, and the rings.
@@ -56,8 +58,9 @@ def add_chains(
     while budget and first < len(steps):
         draft = _longest(steps, rows, flow_of, first, budget)
         if draft:
-            chains.append(draft.commit(symbol_of))
-            rings += [ring.buffer for ring in draft.rings.values()]
+            chain, made = draft.commit(symbol_of)
+            chains.append(chain)
+            rings += made
         first = draft.last if draft else first + 1
     return tuple(chains), rings
 
@@ -77,8 +80,9 @@ def _longest(
         if steps[last - 2].args[-1].size_bytes < budget // 2:
             break  # fits in the cache as it is
         draft = _Draft(steps[first:last], rows, flow_of, first)
-        is_whole = len(draft.rings) < last - first - 1  # would live as long as the chain
-        if is_whole or sum(ring.buffer.size_bytes for ring in draft.rings.values()) > budget:
+        # A whole plane would live as long as the chain, and threads would write to it side by side.
+        is_whole = len(draft.strides) < last - first - 1
+        if is_whole or draft.ring_bytes > budget:
             break
         if draft.saved_bytes >= 2 * budget:
             best = draft
@@ -87,25 +91,29 @@ def _longest(
 
 @dataclasses.dataclass(slots=True)
 class _Ring:
-    """The planes between two steps of a chain.
+    """The planes between two steps of a chain; every thread has some of its own.
 
     Attributes:
         buffer: In the arena.
         planes: Planes.
         stride: Elements between them.
-        shifts: For every piece of the chain, the element that stands at a plane's start.
-        carries: Piece before which a rest moves -> its elements (first, one past the last).
+        size_bytes: Bytes of one thread's.
     """
 
     buffer: Buffer
     planes: int
     stride: int
-    shifts: list[int]
-    carries: dict[int, tuple[int, int]]
+    size_bytes: int
 
 
 class _Draft:
-    """A chain of steps first <= i < last: the order of its pieces, and its rings."""
+    """A chain of steps first <= i < last.
+
+    Attributes:
+        first: First step.
+        last: One past the last step.
+        strides: Step that writes to a ring -> elements between its planes, for one thread.
+    """
 
     def __init__(
         self,
@@ -118,46 +126,39 @@ class _Draft:
         self._rows = rows
         self._steps = dict(enumerate(steps, first))
         self._flows = {i: flow_of(i) for i in self._steps}
-        self._spans = {i: _Spans.of(flow) for i, flow in self._flows.items()}
         self._writer = {id(step.args[-1].buffer): i for i, step in self._steps.items()}
-        self.pieces = self._schedule()
-        self._ringed = [i for i in self._steps if self._fits_a_ring(i)]
-        made = {i: self._ring(i) for i in self._ringed}
-        self.rings = {i: ring for i, ring in made.items() if ring is not None}
+        self._links = Links(
+            {i: Spans.of(flow) for i, flow in self._flows.items()},
+            {i: self._sources(i) for i in self._steps},
+        )
+        alone = self._share(0, 1)
+        made = {i: self._stride(i, [alone]) for i in self._steps if self._fits_a_ring(i)}
+        half = {i: flow.write_stride // 2 for i, flow in self._flows.items()}
+        self.strides = {i: stride for i, stride in made.items() if stride <= half[i]}
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of one thread's rings."""
+        return sum(_ring_bytes(self._flows[i].planes, s) for i, s in self.strides.items())
 
     @property
     def saved_bytes(self) -> int:
         """Bytes that need not go to memory and back."""
-        return sum(self._steps[i].args[-1].size_bytes for i in self.rings)
+        return sum(self._steps[i].args[-1].size_bytes for i in self.strides)
 
     def _inputs(self, i: int) -> list[tuple[Buffer, bool]]:
         """Arena buffers that a step reads, and whether each is a residual."""
         args = [arg for arg in self._steps[i].args if "r" in arg.access]
         return [(a.buffer, k > 0) for k, a in enumerate(args) if a.buffer is not None]
 
-    # -- the order of pieces
+    def _sources(self, i: int) -> list[tuple[int, bool]]:
+        """Return the chain's steps that write what a step reads, and whether it is a residual."""
+        inputs = self._inputs(i)
+        return [(self._writer[id(b)], residual) for b, residual in inputs if id(b) in self._writer]
 
-    def _schedule(self) -> list[tuple[int, Mask]]:
-        """Return (step, its parts) in an order in which each finds what it reads."""
-        undone = {i: np.ones(len(spans.first), bool) for i, spans in self._spans.items()}
-        pieces: list[tuple[int, Mask]] = []
-
-        def produce(i: int, wanted: int) -> None:
-            spans = self._spans[i]
-            while (ready := spans.ready(undone[i])) < wanted:
-                size = PIECE_BYTES // (4 * self._flows[i].planes)
-                parts = undone[i] & (spans.first < ready + max(1, size))
-                for buffer, is_residual in self._inputs(i):
-                    if id(buffer) in self._writer:
-                        ends = spans.last if is_residual else spans.ends
-                        # A row of zeros needs none, but only what was begun counts as written.
-                        produce(self._writer[id(buffer)], max(1, int(ends[parts].max())))
-                pieces.append((i, parts))
-                undone[i] &= ~parts
-
-        for i in reversed(self._steps):
-            produce(i, _END)
-        return pieces
+    def _share(self, thread: int, threads: int) -> Pieces:
+        sizes = {i: max(1, PIECE_BYTES // (4 * flow.planes)) for i, flow in self._flows.items()}
+        return schedule(self._links, sizes, thread, threads)
 
     # -- rings
 
@@ -170,80 +171,66 @@ class _Draft:
         has_residual = any(is_residual for _, is_residual in self._inputs(writer))
         return not has_residual and not any(is_residual for _, is_residual in uses)
 
-    def _readers(self, buffer: Buffer | None) -> list[int]:
-        return [i for i in self._steps if any(b is buffer for b, _ in self._inputs(i))]
+    def _stride(self, writer: int, shares: Sequence[Pieces]) -> int:
+        """Return the elements between a ring's planes."""
+        lines = max(-(-pieces.room(writer) // LINE) for pieces in shares)
+        return (lines | 1) * LINE  # an odd number of lines: planes do not alias in the cache
 
-    def _bursts(self, writer: int) -> list[tuple[int, int, int]]:
-        """Return what a ring must hold: (piece, first element still wanted, one past the last).
-
-        A burst is what is written between two reads; only before one can a rest be carried.
-        """
-        readers = self._readers(self._steps[writer].args[-1].buffer)
-        undone = {i: np.ones(len(self._spans[i].first), bool) for i in (writer, *readers)}
-        bursts: list[tuple[int, int, int]] = []
-        was_read = True
-        for piece, (i, parts) in enumerate(self.pieces):
-            if i == writer:
-                high = int(self._spans[i].last[parts].max())
-                if was_read:
-                    low = self._spans[i].ready(undone[i])
-                    low = min(low, *(self._spans[r].low(undone[r]) for r in readers))
-                    bursts.append((piece, low // LINE * LINE, high))
-                else:
-                    bursts[-1] = (*bursts[-1][:2], max(high, bursts[-1][2]))
-            if i in undone:
-                was_read = i != writer
-                undone[i] &= ~parts
-        return bursts
-
-    def _ring(self, writer: int) -> _Ring | None:
-        bursts, flow = self._bursts(writer), self._flows[writer]
-        highs = [high for _, _, high in bursts]
-        grown = max(np.diff(highs), default=0)  # room for one burst more: half as much to carry
-        lines = -(-(max(high - low for _, low, high in bursts) + int(grown)) // LINE)
-        stride = (lines | 1) * LINE  # an odd number of lines: planes do not alias in the cache
-        if stride > flow.write_stride // 2:
-            return None
-        at = dict((piece, (low, high)) for piece, low, high in bursts)
-        shift, held, shifts, carries = 0, 0, [], {}
-        for piece in range(len(self.pieces)):
-            if piece in at:
-                low, high = at[piece]
-                if high - shift > stride:
-                    if held > low:
-                        carries[piece] = (low - shift, align_up(held - shift, LINE))
-                    shift = low
-                held = high
-            shifts.append(shift)
-        size = align_up(4 * flow.planes * stride) + 4 * LINE
-        buffer = Buffer(f"ring of step {writer}", size, *NEVER, chained=(self.first, self.last - 1))
-        return _Ring(buffer, flow.planes, stride, shifts, carries)
+    def _rings(self, shares: Sequence[Pieces]) -> dict[int, _Ring]:
+        rings = {}
+        for i in self.strides:
+            planes, stride = self._flows[i].planes, self._stride(i, shares)
+            size = _ring_bytes(planes, stride)
+            buffer = Buffer(f"ring of step {i}", align_up(size) * MOST_THREADS, *NEVER)
+            buffer.chained = (self.first, self.last - 1)
+            rings[i] = _Ring(buffer, planes, stride, size)
+        return rings
 
     # -- the result
 
-    def commit(self, symbol_of: Callable[[Kernel], str]) -> Chain:
-        """Return the chain; buffers that it leaves out or needs for longer are told so."""
-        of_buffer = {id(self._steps[i].args[-1].buffer): ring for i, ring in self.rings.items()}
+    def commit(self, symbol_of: Callable[[Kernel], str]) -> tuple[Chain, list[Buffer]]:
+        """Return the chain and its rings; buffers it leaves out or needs longer are told so."""
+        teams = range(1, MOST_THREADS + 1)
+        shares = [self._share(thread, team) for team in teams for thread in range(team)]
+        rings = self._rings(shares)
+        of_buffer = {id(self._steps[i].args[-1].buffer): ring for i, ring in rings.items()}
         made: dict[int, tuple[str, tuple[Arg, ...]]] = {}
         for i, step in self._steps.items():
-            rings = [of_buffer.get(id(step.args[k].buffer)) for k in (0, -1)]
-            kernel, args = self._rows[i](*(ring.stride if ring else None for ring in rings))
+            around = [of_buffer.get(id(step.args[k].buffer)) for k in (0, -1)]
+            kernel, args = self._rows[i](*(ring.stride if ring else None for ring in around))
             made[i] = symbol_of(kernel), args
             for arg in args:
                 if arg.buffer is not None:
                     self._set_lifetime(arg.buffer, id(arg.buffer) in of_buffer)
+        carry = {i: symbol_of(Carry(r.planes, r.stride, LINE)) for i, r in rings.items()}
+        calls = tuple(self._calls(pieces, rings, made, carry) for pieces in shares)
+        return Chain(self.first, self.last, calls), [ring.buffer for ring in rings.values()]
+
+    def _calls(
+        self,
+        pieces: Pieces,
+        rings: dict[int, _Ring],
+        made: dict[int, tuple[str, tuple[Arg, ...]]],
+        carry: dict[int, str],
+    ) -> tuple[Call, ...]:
+        """Return a share's calls."""
+        moves = {i: pieces.moves(i, ring.stride) for i, ring in rings.items()}
+        writers = {id(self._steps[i].args[-1].buffer): i for i in rings}
         calls: list[Call] = []
-        for piece, (i, parts) in enumerate(self.pieces):
+        for piece, (i, parts) in enumerate(pieces.order):
+            if i in rings and piece in moves[i].carries:
+                arg = _in_ring(Arg("arena", 0, 0, "rw"), rings[i])
+                span = moves[i].carries[piece]
+                calls.append(Call(i, carry[i], (arg,), (0,), *span, carries=True))
             symbol, args = made[i]
-            ring = self.rings.get(i)
-            if ring and piece in ring.carries:
-                carry = symbol_of(Carry(ring.planes, ring.stride, LINE))
-                arg = Arg("arena", 0, ring.buffer.size_bytes, "rw", ring.buffer)
-                calls.append(Call(i, carry, (arg,), (0,), *ring.carries[piece], carries=True))
-            placed = [_placed(arg, of_buffer.get(id(arg.buffer)), piece) for arg in args]
-            moved, shifts = zip(*placed, strict=True)
+            at = [writers.get(id(arg.buffer)) for arg in args]
+            shifts = tuple(0 if w is None else moves[w].shifts[piece] for w in at)
+            moved = tuple(
+                arg if w is None else _in_ring(arg, rings[w])
+                for arg, w in zip(args, at, strict=True)
+            )
             calls += [Call(i, symbol, moved, shifts, *span) for span in _ranges(parts)]
-        return Chain(self.first, self.last, tuple(calls))
+        return tuple(calls)
 
     def _set_lifetime(self, buffer: Buffer, has_ring: bool) -> None:
         first, last = buffer.spans[1]
@@ -251,26 +238,15 @@ class _Draft:
         buffer.chained = NEVER if has_ring else extended
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Spans:
-    """A flow as arrays, one element a part."""
+def _ring_bytes(planes: int, stride: int) -> int:
+    return align_up(4 * planes * stride) + 4 * LINE
 
-    begins: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    last: npt.NDArray[np.int64]
 
-    @classmethod
-    def of(cls, flow: Flow) -> _Spans:
-        return cls(*(np.array(v) for v in (flow.begins, flow.ends, flow.first, flow.last)))
-
-    def ready(self, undone: Mask) -> int:
-        """Elements at the start of every output plane that are final."""
-        return int(self.first[undone].min(initial=_END))
-
-    def low(self, undone: Mask) -> int:
-        """First element of an input plane that is still wanted."""
-        return int(self.begins[undone].min(initial=_END))
+def _in_ring(arg: Arg, ring: _Ring) -> Arg:
+    """Return an argument that points to a thread's ring instead."""
+    return dataclasses.replace(
+        arg, buffer=ring.buffer, size_bytes=ring.size_bytes, pieces=MOST_THREADS
+    )
 
 
 def _flow_of(kernel: Kernel) -> Flow:
@@ -278,14 +254,6 @@ def _flow_of(kernel: Kernel) -> Flow:
     if not isinstance(flow, Flow):
         raise ValueError(f"kernel {kernel.name} does not say what its parts touch")
     return flow
-
-
-def _placed(arg: Arg, ring: _Ring | None, piece: int) -> tuple[Arg, int]:
-    """Return where an argument points to in a piece of the chain, and its shift."""
-    if ring is None:
-        return arg, 0
-    size = ring.buffer.size_bytes
-    return dataclasses.replace(arg, buffer=ring.buffer, size_bytes=size), ring.shifts[piece]
 
 
 def _ranges(parts: Mask) -> list[tuple[int, int]]:

@@ -245,7 +245,10 @@ class PlanBuilder:
         chains, rings = add_chains(
             self._steps, self._rows, self._symbol, self.target.core.band_bytes
         )
-        chains = tuple(dataclasses.replace(c, table=self.constant(c.rows)) for c in chains)
+        chains = tuple(
+            dataclasses.replace(c, table=self.constant(c.rows), bounds=self.constant(c.row_bounds))
+            for c in chains
+        )
         self._buffers += rings
         self._say_bands(chains)
         used = [buffer for buffer in self._buffers if buffer.first >= 0]
@@ -271,7 +274,8 @@ class PlanBuilder:
         for chain in chains:
             layers = sorted({step.layer for step in self._steps[chain.first : chain.last]})
             names = [self._layers[i].name for i in (layers[0], layers[-1])]
-            bands = f"on one thread, row by row together with {names[0]} to {names[1]}"
+            threads = f"1 to {chain.most_threads}"
+            bands = f"row by row together with {names[0]} to {names[1]}, on {threads} threads"
             for i in layers:
                 decision = {**self._layers[i].decision, "bands": bands}
                 self._layers[i] = dataclasses.replace(self._layers[i], decision=decision)

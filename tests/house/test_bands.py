@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import compiled
@@ -20,7 +21,8 @@ from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.halo import Halo
 from edgesparse.lower import bands
 from edgesparse.lower.check_bands import verify_chains
-from edgesparse.plan import Buffer, Chain, Plan, allocate
+from edgesparse.lower.pieces import Spans
+from edgesparse.plan import Buffer, Chain, Flow, Plan, allocate
 from edgesparse.target import Target, resolve_target
 from edgesparse.tiling import Window
 from edgesparse.verify import verify_plan
@@ -83,6 +85,15 @@ def test_the_same_bits_as_step_by_step(monkeypatch: pytest.MonkeyPatch, lanes: i
         np.testing.assert_array_equal(y, compiled.run_plan(plan, inputs, threads=threads)["y"])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, bands.MOST_THREADS])
+def test_threads_share_a_chain(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """In any order: each finds in its own rings all that it reads."""
+    plan, inputs = banded(monkeypatch), compiled.random_inputs(network())
+    expected = compiled.run_plan(plan, inputs, threads=threads)["y"]
+    found = compiled.run_plan(plan, inputs, threads=threads, in_bands=True)["y"]
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("name", "device"),
     [
@@ -97,7 +108,7 @@ def test_bundles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, dev
     bundle = write_bundle(plan, target, code, tmp_path / "b", model_sha256="0" * 64)
     inputs = compiled.random_inputs(network())
     expected = compiled.expected(network(), inputs)["y"]
-    for threads in (1, 2) if name == "host" else (1,):
+    for threads in (1, 2, bands.MOST_THREADS + 1) if name == "host" else (1,):
         with open_session(DEVICES[device], bundle, threads) as session:
             found = session.run({"x": inputs["x"][None]})["y"][0]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -183,7 +194,7 @@ def spoilt(plan: Plan, change) -> Plan:
     """Return the plan with the calls of its first chain changed."""
     chain = plan.chains[0]
     calls = change(list(chain.calls))
-    return dataclasses.replace(plan, chains=(Chain(chain.first, chain.last, tuple(calls)),))
+    return dataclasses.replace(plan, chains=(Chain(chain.first, chain.last, (tuple(calls),)),))
 
 
 def test_a_right_plan_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +232,42 @@ def test_a_wrong_shift_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValueError, match=r"not there yet|outside its planes"):
         verify_chains(spoilt(banded(monkeypatch), shifted))
+
+
+def test_threads_that_write_to_the_same_rows_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = banded(monkeypatch)
+    chain = plan.chains[0]
+    alone, first, second = chain.shares[:3]
+    for shares, message in (
+        ((alone, alone, second), "parts of step|same rows"),
+        ((alone, first, ()), "parts of step"),
+    ):
+        chains = (Chain(chain.first, chain.last, shares),)
+        with pytest.raises(ValueError, match=message):
+            verify_chains(dataclasses.replace(plan, chains=chains))
+
+
+def test_tables_of_other_calls_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = banded(monkeypatch)
+    chains = (dataclasses.replace(plan.chains[0], shares=plan.chains[0].shares[:3]),)
+    with pytest.raises(ValueError, match="tables hold other calls"):
+        verify_chains(dataclasses.replace(plan, chains=chains))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_shares_of_rows_do_not_overlap(threads: int) -> None:
+    """Rows cut into two pieces whose vectors overlap: a share ends between rows only."""
+    rows = [
+        (0, 0, 70 * row + first, 70 * row + last)
+        for first, last in ((0, 48), (38, 70))
+        for row in range(20)
+    ]
+    spans = Spans.of(Flow.of(rows, 1, 1400, 1400))
+    shares = [spans.share(thread, threads) for thread in range(threads)]
+    np.testing.assert_array_equal(np.sum(shares, axis=0), np.ones(40))
+    ends = [(spans.first[share].min(), spans.last[share].max()) for share in shares]
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(ends))
+    assert max(map(np.sum, shares)) - min(map(np.sum, shares)) <= 4
 
 
 def test_a_ring_that_shares_memory_with_the_chains_input_is_found(
