@@ -20,9 +20,6 @@ from edgesparse.target import CpuModel
 from edgesparse.tiling import Block
 
 LINE_BYTES = 64
-# Share of the less busy port's work that does not hide behind the other's; fitted, like
-# `bucket_cycles` and `l2_line_cycles`, to all tiles on eight MobileNetV1 shapes, seven densities.
-NOT_HIDDEN = 0.2
 # To copy a vector into a panel; fitted to 115 tiles on a modelled Cortex-A55.
 PANEL_CYCLES = 11
 # To put a number of a vector of rows into its row's plane.
@@ -139,7 +136,7 @@ def gemm_cycles(
         multiply = vectors * pixels / core.fma_per_cycle
         busier, other = sorted((loads, multiply), reverse=True)
         turned = TURNED_CYCLES * pixels * vectors * lanes
-        cycles += block.tiles * (columns * (busier + NOT_HIDDEN * other) + groups * turned)
+        cycles += block.tiles * (columns * (busier + core.not_hidden * other) + groups * turned)
     return cycles
 
 
@@ -179,7 +176,7 @@ def step_cycles(rows: int, vectors: int, tile_bytes: float, lanes: int, core: Cp
     multiply = vectors * rows / core.fma_per_cycle
     spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
     busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
-    return busier + NOT_HIDDEN * other + spilled
+    return busier + core.not_hidden * other + spilled
 
 
 def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:

@@ -257,7 +257,7 @@ class Spmm:
         self._emit_start(task, first, accumulators, targets)
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            with tir.loop(tir.load(task.p["counts"], counts + bucket)):
+            with tir.loop(tir.count(task.p["counts"], counts + bucket)):
                 self._emit_column(task, used)
         self._emit_end(task, accumulators, targets)
 

@@ -175,6 +175,15 @@ def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     return buffer[index] if lanes == 1 else buffer[tirx.Ramp(_i32(index), 1, lanes)]
 
 
+def count(buffer: Buffer, index: Expr) -> Expr:
+    """Return an int32 that is not negative, and say so: a loop's end is then a sum of counts.
+
+    Else LLVM, which tells where a cursor is after several loops from how often each of them runs,
+    sums up the greater of zero and each count.
+    """
+    return tirx.bitwise_and(load(buffer, index), const_i32((1 << 31) - 1))
+
+
 def load_halves(buffer: Buffer, index: Expr, lanes: int) -> Expr:
     """Return four float32, loaded as two halves: on aarch64 `ldr d` and `ld1 {v.d}[1]`."""
     halves = [load(buffer, index + at, 2) for at in range(0, lanes, 2)]

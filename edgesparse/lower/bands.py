@@ -79,7 +79,7 @@ def _longest(
         last += 1
         if steps[last - 2].args[-1].size_bytes < budget // 2:
             break  # fits in the cache as it is
-        draft = _Draft(steps[first:last], rows, flow_of, first)
+        draft = _Draft(steps[first:last], rows, flow_of, first, budget)
         # A whole plane would live as long as the chain, and threads would write to it side by side.
         is_whole = len(draft.strides) < last - first - 1
         if is_whole or draft.ring_bytes > budget:
@@ -121,7 +121,9 @@ class _Draft:
         rows: dict[int, Rows],
         flow_of: Callable[[int], Flow],
         first: int,
+        budget: int,
     ) -> None:
+        self._is_tight = False  # no room to spare
         self.first, self.last = first, first + len(steps)
         self._rows = rows
         self._steps = dict(enumerate(steps, first))
@@ -131,10 +133,10 @@ class _Draft:
             {i: Spans.of(flow) for i, flow in self._flows.items()},
             {i: self._sources(i) for i in self._steps},
         )
-        alone = self._share(0, 1)
-        made = {i: self._stride(i, [alone]) for i in self._steps if self._fits_a_ring(i)}
-        half = {i: flow.write_stride // 2 for i, flow in self._flows.items()}
-        self.strides = {i: stride for i, stride in made.items() if stride <= half[i]}
+        self.strides = self._worthwhile()
+        if self.ring_bytes > budget:
+            self._is_tight = True
+            self.strides = self._worthwhile()
 
     @property
     def ring_bytes(self) -> int:
@@ -173,8 +175,14 @@ class _Draft:
 
     def _stride(self, writer: int, shares: Sequence[Pieces]) -> int:
         """Return the elements between a ring's planes."""
-        lines = max(-(-pieces.room(writer) // LINE) for pieces in shares)
-        return (lines | 1) * LINE  # an odd number of lines: planes do not alias in the cache
+        room = max(pieces.room(writer, spare=not self._is_tight) for pieces in shares)
+        return (-(-room // LINE) | 1) * LINE  # an odd number of lines: planes do not alias
+
+    def _worthwhile(self) -> dict[int, int]:
+        """Return the strides of all rings that are smaller than half of the planes."""
+        alone = [self._share(0, 1)]
+        strides = {i: self._stride(i, alone) for i in self._steps if self._fits_a_ring(i)}
+        return {i: s for i, s in strides.items() if s <= self._flows[i].write_stride // 2}
 
     def _rings(self, shares: Sequence[Pieces]) -> dict[int, _Ring]:
         rings = {}

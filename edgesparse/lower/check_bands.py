@@ -87,7 +87,7 @@ class _Replay:
             self.done[call.step].append(np.arange(call.first, call.last))
         if self._calls:
             last = self._calls[-1].step
-            spans = [self._span(call) for call in self._calls if call.step == last]
+            spans = [self._span(c) for c in self._calls if c.step == last and not c.carries]
             self.output = min(first for first, _ in spans), max(end for _, end in spans)
 
     def _span(self, call: Call) -> tuple[int, int]:

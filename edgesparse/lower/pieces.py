@@ -174,12 +174,16 @@ class Pieces:
                 undone[i] &= ~parts
         return bursts
 
-    def room(self, writer: int) -> int:
-        """Return the elements that a plane of a step's ring must have."""
+    def room(self, writer: int, *, spare: bool) -> int:
+        """Return the elements that a plane of a step's ring must have.
+
+        Args:
+            writer: The step.
+            spare: Whether to have room for one burst more, so that half as much is carried.
+        """
         bursts = self.bursts(writer)
-        grown = np.diff([high for _, _, high in bursts])
-        # Room for one burst more: half as much to carry.
-        return max((h - low for _, low, h in bursts), default=0) + int(grown.max(initial=0))
+        grown = int(np.diff([high for _, _, high in bursts]).max(initial=0)) if spare else 0
+        return max((high - low for _, low, high in bursts), default=0) + grown
 
     def moves(self, writer: int, stride: int) -> Moves:
         """Return how the rows move in a ring with `stride` elements a plane."""
