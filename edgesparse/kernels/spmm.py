@@ -255,9 +255,10 @@ class Spmm:
         accumulators = [tir.local(len(task.block.vectors) * self.lanes) for _ in range(rows)]
         targets = [task.write + (first + r) * self.out_stride for r in range(rows)]
         self._emit_start(task, first, accumulators, targets)
+        length = tir.count if len(patterns) > 1 else tir.load  # a lone loop has no other before it
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            with tir.loop(tir.count(task.p["counts"], counts + bucket)):
+            with tir.loop(length(task.p["counts"], counts + bucket)):
                 self._emit_column(task, used)
         self._emit_end(task, accumulators, targets)
 
