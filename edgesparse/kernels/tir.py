@@ -93,8 +93,11 @@ def natural(value: Expr) -> Expr:
 
 def _lower_natural(call: Any) -> Expr:
     (value,) = call.args
-    if not operators.current_triple().startswith("wasm32"):
-        return value
+    return _without_sign(value) if operators.current_triple().startswith("wasm32") else value
+
+
+def _without_sign(value: Expr) -> Expr:
+    """Return an int32 that is not negative, in a way that LLVM sees it."""
     return tirx.bitwise_and(value, const_i32((1 << 31) - 1))
 
 
@@ -181,7 +184,7 @@ def count(buffer: Buffer, index: Expr) -> Expr:
     Else LLVM, which tells where a cursor is after several loops from how often each of them runs,
     sums up the greater of zero and each count.
     """
-    return tirx.bitwise_and(load(buffer, index), const_i32((1 << 31) - 1))
+    return _without_sign(load(buffer, index))
 
 
 def load_halves(buffer: Buffer, index: Expr, lanes: int) -> Expr:

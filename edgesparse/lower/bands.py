@@ -133,10 +133,11 @@ class _Draft:
             {i: Spans.of(flow) for i, flow in self._flows.items()},
             {i: self._sources(i) for i in self._steps},
         )
-        self.strides = self._worthwhile()
+        alone = self._share(0, 1)
+        self.strides = self._worthwhile(alone)
         if self.ring_bytes > budget:
             self._is_tight = True
-            self.strides = self._worthwhile()
+            self.strides = self._worthwhile(alone)
 
     @property
     def ring_bytes(self) -> int:
@@ -178,10 +179,9 @@ class _Draft:
         room = max(pieces.room(writer, spare=not self._is_tight) for pieces in shares)
         return (-(-room // LINE) | 1) * LINE  # an odd number of lines: planes do not alias
 
-    def _worthwhile(self) -> dict[int, int]:
+    def _worthwhile(self, alone: Pieces) -> dict[int, int]:
         """Return the strides of all rings that are smaller than half of the planes."""
-        alone = [self._share(0, 1)]
-        strides = {i: self._stride(i, alone) for i in self._steps if self._fits_a_ring(i)}
+        strides = {i: self._stride(i, [alone]) for i in self._steps if self._fits_a_ring(i)}
         return {i: s for i, s in strides.items() if s <= self._flows[i].write_stride // 2}
 
     def _rings(self, shares: Sequence[Pieces]) -> dict[int, _Ring]:
@@ -201,49 +201,62 @@ class _Draft:
         teams = range(1, MOST_THREADS + 1)
         shares = [self._share(thread, team) for team in teams for thread in range(team)]
         rings = self._rings(shares)
-        of_buffer = {id(self._steps[i].args[-1].buffer): ring for i, ring in rings.items()}
-        made: dict[int, tuple[str, tuple[Arg, ...]]] = {}
-        for i, step in self._steps.items():
-            around = [of_buffer.get(id(step.args[k].buffer)) for k in (0, -1)]
-            kernel, args = self._rows[i](*(ring.stride if ring else None for ring in around))
-            made[i] = symbol_of(kernel), args
-            for arg in args:
-                if arg.buffer is not None:
-                    self._set_lifetime(arg.buffer, id(arg.buffer) in of_buffer)
-        carry = {i: symbol_of(Carry(r.planes, r.stride, LINE)) for i, r in rings.items()}
-        calls = tuple(self._calls(pieces, rings, made, carry) for pieces in shares)
-        return Chain(self.first, self.last, calls), [ring.buffer for ring in rings.values()]
-
-    def _calls(
-        self,
-        pieces: Pieces,
-        rings: dict[int, _Ring],
-        made: dict[int, tuple[str, tuple[Arg, ...]]],
-        carry: dict[int, str],
-    ) -> tuple[Call, ...]:
-        """Return a share's calls."""
-        moves = {i: pieces.moves(i, ring.stride) for i, ring in rings.items()}
         writers = {id(self._steps[i].args[-1].buffer): i for i in rings}
-        calls: list[Call] = []
-        for piece, (i, parts) in enumerate(pieces.order):
-            if i in rings and piece in moves[i].carries:
-                arg = _in_ring(Arg("arena", 0, 0, "rw"), rings[i])
-                span = moves[i].carries[piece]
-                calls.append(Call(i, carry[i], (arg,), (0,), *span, carries=True))
-            symbol, args = made[i]
-            at = [writers.get(id(arg.buffer)) for arg in args]
-            shifts = tuple(0 if w is None else moves[w].shifts[piece] for w in at)
-            moved = tuple(
+        made: dict[int, _Made] = {}
+        for i, step in self._steps.items():
+            around = [writers.get(id(step.args[k].buffer)) for k in (0, -1)]
+            kernel, args = self._rows[i](*(None if w is None else rings[w].stride for w in around))
+            at = tuple(writers.get(id(arg.buffer)) for arg in args)
+            placed = tuple(
                 arg if w is None else _in_ring(arg, rings[w])
                 for arg, w in zip(args, at, strict=True)
             )
-            calls += [Call(i, symbol, moved, shifts, *span) for span in _ranges(parts)]
-        return tuple(calls)
+            made[i] = _Made(symbol_of(kernel), placed, at)
+            for arg, w in zip(args, at, strict=True):
+                if arg.buffer is not None:
+                    self._set_lifetime(arg.buffer, w is not None)
+        calls = tuple(_calls(pieces, rings, made, symbol_of) for pieces in shares)
+        return Chain(self.first, self.last, calls), [ring.buffer for ring in rings.values()]
 
     def _set_lifetime(self, buffer: Buffer, has_ring: bool) -> None:
         first, last = buffer.spans[1]
         extended = (min(first, self.first), max(last, self.last - 1))
         buffer.chained = NEVER if has_ring else extended
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Made:
+    """What all calls of a step have in common.
+
+    Attributes:
+        symbol: C symbol of the kernel.
+        args: Its pointers.
+        writers: For every pointer, the step whose ring it points to, or None.
+    """
+
+    symbol: str
+    args: tuple[Arg, ...]
+    writers: tuple[int | None, ...]
+
+
+def _calls(
+    pieces: Pieces,
+    rings: dict[int, _Ring],
+    made: dict[int, _Made],
+    symbol_of: Callable[[Kernel], str],
+) -> tuple[Call, ...]:
+    """Return a share's calls."""
+    moves = {i: pieces.moves(i, ring.stride) for i, ring in rings.items()}
+    calls: list[Call] = []
+    for piece, (i, parts) in enumerate(pieces.order):
+        if i in rings and piece in moves[i].carries:
+            carry = symbol_of(Carry(rings[i].planes, rings[i].stride, LINE))
+            arg = _in_ring(Arg("arena", 0, 0, "rw"), rings[i])
+            calls.append(Call(i, carry, (arg,), (0,), *moves[i].carries[piece], carries=True))
+        step = made[i]
+        shifts = tuple(0 if w is None else moves[w].shifts[piece] for w in step.writers)
+        calls += [Call(i, step.symbol, step.args, shifts, *span) for span in _ranges(parts)]
+    return tuple(calls)
 
 
 def _ring_bytes(planes: int, stride: int) -> int:
