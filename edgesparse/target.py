@@ -37,6 +37,8 @@ class CpuModel:
         not_hidden: Share of the less busy port's work, loads' or multiply-adds', that does not hide
             behind the other's; fitted, like the prices above, to all tiles of MobileNetV1's shapes
             at several densities.
+        blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
+            win on every engine.
     """
 
     name: str
@@ -55,6 +57,7 @@ class CpuModel:
     sweep_pressure: float = 1.0
     streams_rows: bool = False
     not_hidden: float = 0.2
+    blocked_group: int = 8
 
 
 _RELAXED = "+relaxed-simd"
@@ -110,7 +113,21 @@ class Target:
 
 CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
 CORTEX_A55 = CpuModel("cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True)
-V8_X86 = CpuModel("v8 on x86-64", 2, 2, 16, False, 8, 20 << 10, 4, 1000, 3.8, streams_rows=True)
+V8_X86 = CpuModel(
+    "v8 on x86-64",
+    2,
+    2,
+    16,
+    False,
+    6,
+    34 << 10,
+    4,
+    3,
+    3.8,
+    not_hidden=0.5,
+    streams_rows=True,
+    blocked_group=1,
+)
 X86_AVX512 = CpuModel(
     "x86-64 avx-512",
     2,

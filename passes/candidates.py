@@ -18,7 +18,7 @@ from edgesparse import cost, kernels_arm, kernels_wasm
 from edgesparse.formats import all_patterns, full_pattern, union_columns
 from edgesparse.geometry import Kind, Operator
 from edgesparse.passes.pattern_sets import reduced_patterns
-from edgesparse.target import Target
+from edgesparse.target import CpuModel, Target
 
 GROUPS = (1, 2, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
@@ -146,12 +146,16 @@ def _pattern_candidates(
             continue
         blocks = operator.blocks(vectors)
         for k_blocks in K_BLOCKS:
-            if k_blocks > 1 and operator.cols < k_blocks * MIN_COLUMNS:
+            if k_blocks > 1 and not _may_be_blocked(operator, group, k_blocks, target.core):
                 break
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks)
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             name = f"{group}x{vectors * lanes}, {label}{cut}"
             yield Candidate(group, patterns, vectors, k_blocks, cycles, name)
+
+
+def _may_be_blocked(operator: Operator, group: int, k_blocks: int, core: CpuModel) -> bool:
+    return group <= core.blocked_group and operator.cols >= k_blocks * MIN_COLUMNS
 
 
 def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
