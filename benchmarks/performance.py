@@ -22,6 +22,7 @@ from tables import (
     fixed_cost_table,
     groups,
     kernels_table,
+    limits_table,
     missing_list,
     modelled_table,
     models_table,
@@ -169,6 +170,22 @@ def kernels_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
+def limits_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
+    """Return how near to the peak a tile can come at all."""
+    del plots
+    return "\n\n".join(
+        [
+            "## What a tile can reach",
+            commands(rows),
+            "Shares of the same peak that a tile's multiply-adds reach beside the loads of its"
+            " activations and weights, all data in L1 and nothing else in the loop: no column"
+            " numbers, no buckets, no outputs, whole vectors, nothing cold. No kernel of these"
+            " tiles is above its column here. In brackets the best, rows x vectors.",
+            limits_table(rows),
+        ]
+    )
+
+
 def roofline(title: str, rows: Sequence[Row], peak: float, bandwidth: float) -> str:
     """Return dots of all cases under the roof of peak and second-level cache."""
     series = {
@@ -254,6 +271,7 @@ SECTIONS: dict[str, Callable[[Sequence[Row], dict[str, str]], str]] = {
     "models": models_section,
     "curve": curve_section,
     "kernels": kernels_section,
+    "limits": limits_section,
     "fixed_cost": fixed_cost_section,
     "reorder": reorder_section,
     "cost_model": cost_model_section,

@@ -83,15 +83,24 @@ def curve_table(rows: Sequence[Row]) -> str:
 
 def kernels_table(rows: Sequence[Row]) -> str:
     """Return percent of peak by shape, one column for each density and pattern."""
+    return _by_case(rows, "shape", "Channels@side", "{of_peak:.0%}")
+
+
+def limits_table(rows: Sequence[Row]) -> str:
+    """Return the share of the peak that a tile can reach, and the tile, targets as rows."""
+    return _by_case(rows, "target", "Target", "{of_peak:.0%} ({tile})")
+
+
+def _by_case(rows: Sequence[Row], line: str, title: str, form: str) -> str:
+    """Return a line for each value of a key, one column for each density and pattern."""
     columns = list(groups(rows, "density", "pattern"))
     lines = []
-    for (shape,), group in groups(rows, "shape").items():
+    for (value,), group in groups(rows, line).items():
         by_case: dict[tuple[object, ...], Row] = {(r["density"], r["pattern"]): r for r in group}
         cells = [by_case.get(column) for column in columns]
-        lines.append([str(shape), *(f"{c['of_peak']:.0%}" if c else "" for c in cells)])
+        lines.append([str(value), *(form.format(**c) if c else "" for c in cells)])
     names = {"unstructured": "", "block2": " b2", "block4": " b4"}
-    header = ["Channels@side", *(f"{density}{names[str(p)]}" for density, p in columns)]
-    return markdown(header, lines)
+    return markdown([title, *(f"{density}{names[str(p)]}" for density, p in columns)], lines)
 
 
 def fixed_cost_table(rows: Sequence[Row]) -> str:

@@ -141,7 +141,7 @@ def _pattern_candidates(
     operator: Operator, work: cost.Work, label: str, target: Target
 ) -> Iterator[Candidate]:
     group, patterns, lanes = work.group, tuple(work.steps), operator.out_layout.lanes
-    for vectors in _tiles(target)[group]:
+    for vectors in tiles_of(target)[group]:
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
         blocks = operator.blocks(vectors)
@@ -158,8 +158,8 @@ def _may_be_blocked(operator: Operator, group: int, k_blocks: int, core: CpuMode
     return group <= core.blocked_group and operator.cols >= k_blocks * MIN_COLUMNS
 
 
-def _tiles(target: Target) -> dict[int, tuple[int, ...]]:
-    """Return group -> vectors of a tile worth trying."""
+def tiles_of(target: Target) -> dict[int, tuple[int, ...]]:
+    """Return rows of a group -> vectors of a tile that are tried."""
     if target.core.in_order:
         return kernels_arm.IN_ORDER_TILES
     tables = {"aarch64": kernels_arm.TILES, "wasm32": kernels_wasm.TILES}

@@ -1,5 +1,5 @@
 /* The most a core can do: multiply-adds in registers, or with BUFFER_BYTES, loads from a buffer of that
- * size.
+ * size; with OTHER_PEAK, what another file defines.
  *
  * Native it is a process that speaks the runner's line protocol; for wasm it is one exported function,
  * called by peak.mjs. An iteration is CHAINS independent multiply-adds of vectors, or one pass over the
@@ -12,7 +12,11 @@ typedef float vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BY
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c)) /* contracted where the target has a fused one */
 #endif
 
-#ifdef BUFFER_BYTES
+#if defined OTHER_PEAK
+
+float peak(int iterations);
+
+#elif defined BUFFER_BYTES
 
 vector buffer[BUFFER_BYTES / VECTOR_BYTES];
 

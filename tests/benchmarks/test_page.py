@@ -58,6 +58,16 @@ ROWS = [
         for density in (0.1, 1.0)
     ),
     {
+        "what": "limits",
+        "target": "host",
+        "density": 0.1,
+        "pattern": "block4",
+        "tile": "4x5",
+        "of_peak": 0.84,
+        "command": "python benchmarks/limits.py",
+        **COMMON,
+    },
+    {
         "what": "fixed_cost",
         "target": "host",
         "model": "one_pixel",
@@ -117,7 +127,7 @@ def test_every_section_shows_its_command_and_figures():
     text, _ = performance.page(ROWS)
     for row in ROWS:
         assert f"    {row['command']}\n" in text
-    for figure in ("0.90x", "62%", "1.070", "0.71", "50%", "1.31x", "1.50x", "0.45x"):
+    for figure in ("0.90x", "62%", "1.070", "0.71", "50%", "1.31x", "1.50x", "0.45x", "84% (4x5)"):
         assert figure in text
 
 
