@@ -49,6 +49,16 @@ def test_relative_paths_are_relative_to_the_working_directory(copied: Path) -> N
     assert evaluate(copied, script, cwd=copied.parent) == "toy"
 
 
+def test_a_folder_is_opened_without_nodes_fetch(copied: Path) -> None:
+    """The first touch of `Response` loads all of it, eight times as long as opening takes."""
+    script = """
+        Object.defineProperty(globalThis, "Response", { get() { throw new Error("touched"); } });
+        const s = await Session.load(folder);
+        print(s.name);
+    """
+    assert evaluate(copied, script) == "toy"
+
+
 def test_http(copied: Path) -> None:
     script = """
         const { createServer } = await import("node:http");
