@@ -6,7 +6,6 @@ import cost_model
 import fixed_cost
 import kernels
 import layers
-import limits
 import measuring
 import numpy as np
 import onnx
@@ -142,21 +141,3 @@ def test_rows_carry_command_and_machine(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["what"] for row in rows] == ["x", "y"]
     assert rows[0]["threads"] == 1 and {"command", "cpu", "edgesparse"} <= rows[0].keys()
-
-
-def test_a_mixture_weighs_numbers_of_rows_by_their_multiply_adds_and_their_time():
-    assert limits.mixture([0.5, 0.8], 1.0) == pytest.approx(0.8)
-    # Of four columns one is used by both rows, two by one: 2 of 4 multiply-adds each.
-    assert limits.mixture([0.5, 0.8], 0.5) == pytest.approx(4 / (2 / 0.5 + 2 / 0.8))
-
-
-def test_a_limit_is_of_the_best_tile_and_blocks_of_four_rows_use_whole_columns():
-    shares = {(1, 12): [0.5], (4, 5): [0.2, 0.4, 0.6, 0.8], (8, 3): [0.1] * 7 + [0.9]}
-    assert limits.best_limit(shares, 1.0, "unstructured")["tile"] == "8x3"
-    assert limits.best_limit(shares, 0.01, "unstructured")["tile"] == "1x12"
-    block = limits.best_limit(shares, 0.1, "block4")
-    assert (block["tile"], block["of_peak"]) == ("4x5", 0.8)
-
-
-def test_limits_are_measured_for_tiles_that_fit_the_registers():
-    assert limits.wide_tiles("wasm-relaxed")[:2] == [(1, 6), (1, 7)]
