@@ -68,10 +68,10 @@ def page(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
     """Return the page's text, and its plots by file name."""
     plots: dict[str, str] = {}
     parts = [introduction(rows)]
-    for what, section in SECTIONS.items():
+    for what, write in SECTIONS.items():
         own = [row for row in rows if row["what"] == what]
         if own:
-            parts.append(section(own, plots))
+            parts.append(write(own, plots))
     parts.append(f"## Engines that were missing\n\n{missing_list(rows)}")
     return "\n\n".join(parts) + "\n", plots
 
@@ -90,11 +90,15 @@ node, or in headless Chromium where the target says so; arm64 devices are not ti
 table stands the command that made it."""
 
 
+def section(title: str, rows: Sequence[Row], *parts: str) -> str:
+    """Return a heading, the commands that made the rows, and paragraphs or tables."""
+    return "\n\n".join([f"## {title}", commands(rows), *parts])
+
+
 def models_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return the comparison of whole networks, with bars of the layers."""
     measured = [row for row in rows if "missing" not in row]
     parts = [
-        "## Whole networks\n\n" + commands(rows),
         "An engine whose *time / ours* is above 1 is slower than the bundle. `edgesparse-dense` is"
         " our bundle of the same network without zeros. *Efficiency* is the share of the skipped"
         " work that becomes time saved: (best dense engine's time / this time) / (multiply-adds /"
@@ -113,7 +117,7 @@ def models_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
             title = f"{model}, {sparsity:.0%} zeros, {target}: the slowest layers"
             plots[name] = layer_bars(title, dense["layers"], sparse["layers"])
             parts.append(f"![{title}](plots/{name})")
-    return "\n\n".join(parts)
+    return section("Whole networks", rows, *parts)
 
 
 def layer_bars(title: str, dense: Sequence[Row], sparse: Sequence[Row]) -> str:
@@ -146,15 +150,13 @@ def curve_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
             f"{r['target']} {r['sparsity']:.0%} ({r['speedup']:.2f}x)" for r in slower
         )
         verdict = f"Slower than dense: {points}."
-    parts = ["## From 0 to 95 % zeros", commands(rows), verdict, curve_table(rows)]
-    return "\n\n".join([*parts, "![density curve](plots/curve.svg)"])
+    picture = "![density curve](plots/curve.svg)"
+    return section("From 0 to 95 % zeros", rows, verdict, curve_table(rows), picture)
 
 
 def kernels_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return percent of peak for every case, and a roofline, target by target."""
     parts = [
-        "## Kernels",
-        commands(rows),
         "The nine pointwise shapes of MobileNetV1: useful operations (two for each non-zero weight"
         " and pixel) a second, as a share of the peak that a loop of multiply-adds in registers"
         " reaches in the same runtime and run. Columns are densities; b2 and b4 are zeros in blocks"
@@ -167,22 +169,20 @@ def kernels_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
         plots[name] = roofline(f"{target}: roofline", group, peak, bandwidth)
         measured = f"{target}: peak {peak:.0f} GFLOP/s, second-level cache {bandwidth:.0f} GB/s"
         parts += [f"**{measured}**", kernels_table(group), f"![roofline](plots/{name})"]
-    return "\n\n".join(parts)
+    return section("Kernels", rows, *parts)
 
 
 def limits_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return how near to the peak a tile can come at all."""
     del plots
-    return "\n\n".join(
-        [
-            "## What a tile can reach",
-            commands(rows),
-            "Shares of the same peak that a tile's multiply-adds reach beside the loads of its"
-            " activations and weights, all data in L1 and nothing else in the loop: no column"
-            " numbers, no buckets, no outputs, whole vectors, nothing cold. No kernel of these"
-            " tiles is above its column here. In brackets the best, rows x vectors.",
-            limits_table(rows),
-        ]
+    return section(
+        "What a tile can reach",
+        rows,
+        "Shares of the same peak that a tile's multiply-adds reach beside the loads of its"
+        " activations and weights, all data in L1 and nothing else in the loop: no column"
+        " numbers, no buckets, no outputs, whole vectors, nothing cold. No kernel of these"
+        " tiles is above its column here. In brackets the best, rows x vectors.",
+        limits_table(rows),
     )
 
 
@@ -205,65 +205,57 @@ def roofline(title: str, rows: Sequence[Row], peak: float, bandwidth: float) -> 
 def fixed_cost_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return what does not depend on the weights."""
     del plots
-    return "\n\n".join(
-        [
-            "## Fixed cost",
-            commands(rows),
-            "`one_pixel` is a 1x1 convolution of one channel and one pixel: the price of a call."
-            " Peak memory is the resident set of the whole process: of onnxruntime's, the Python"
-            " interpreter is a part, of both wasm engines', node.",
-            fixed_cost_table([row for row in rows if "missing" not in row]),
-        ]
+    return section(
+        "Fixed cost",
+        rows,
+        "`one_pixel` is a 1x1 convolution of one channel and one pixel: the price of a call."
+        " Peak memory is the resident set of the whole process: of onnxruntime's, the Python"
+        " interpreter is a part, of both wasm engines', node.",
+        fixed_cost_table([row for row in rows if "missing" not in row]),
     )
 
 
 def cost_model_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return how good the cost model's choices are."""
     del plots
-    return "\n\n".join(
-        [
-            "## Cost model",
-            commands(rows),
-            "*Regret* is the time of the cost model's choice over that of the best candidate.",
-            regret_sentences(rows),
-            cost_model_table(rows),
-        ]
+    return section(
+        "Cost model",
+        rows,
+        "*Regret* is the time of the cost model's choice over that of the best candidate.",
+        regret_sentences(rows),
+        cost_model_table(rows),
     )
 
 
 def reorder_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return what the passes that choose formats and reorder channels are worth."""
     del plots
-    return "\n\n".join(
-        [
-            "## Formats and the order of channels",
-            commands(rows),
-            "Every network three times, in turns: sparse layers row by row (`--no-reorder"
-            " --no-select`), with formats chosen (`--no-reorder`), and with channels reordered"
-            " too. *Gains* is the median over pairs of samples; within the noise of a few per"
-            " cent it should not be below 1. *Column loads* are those of the reordered layers,"
-            " after over before; *predicted* is their predicted speed-up. `scattered` networks"
-            " were pruned in blocks of four rows that do not lie side by side; `2_4` has two"
-            " weights left in four.",
-            reorder_table(rows),
-        ]
+    return section(
+        "Formats and the order of channels",
+        rows,
+        "Every network three times, in turns: sparse layers row by row (`--no-reorder"
+        " --no-select`), with formats chosen (`--no-reorder`), and with channels reordered"
+        " too. *Gains* is the median over pairs of samples; within the noise of a few per"
+        " cent it should not be below 1. *Column loads* are those of the reordered layers,"
+        " after over before; *predicted* is their predicted speed-up. `scattered` networks"
+        " were pruned in blocks of four rows that do not lie side by side; `2_4` has two"
+        " weights left in four.",
+        reorder_table(rows),
     )
 
 
 def arm64_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return modelled cycles on arm64 cores."""
     del plots
-    return "\n\n".join(
-        [
-            "## arm64, modelled",
-            commands(rows),
-            "Cycles for each useful vector multiply-add (one non-zero weight times four pixels) by"
-            " a model of the core, counted under emulation: they rank kernels, they are no"
-            " latencies. An A55 needs 1 at least, an A76 0.5. The last column is XNNPACK's sparse"
-            " kernel (commit 75db3c0) under the same model of the A76: its default for unstructured"
-            " zeros, its best for blocks of four.",
-            modelled_table(rows),
-        ]
+    return section(
+        "arm64, modelled",
+        rows,
+        "Cycles for each useful vector multiply-add (one non-zero weight times four pixels) by"
+        " a model of the core, counted under emulation: they rank kernels, they are no"
+        " latencies. An A55 needs 1 at least, an A76 0.5. The last column is XNNPACK's sparse"
+        " kernel (commit 75db3c0) under the same model of the A76: its default for unstructured"
+        " zeros, its best for blocks of four.",
+        modelled_table(rows),
     )
 
 
