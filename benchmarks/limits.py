@@ -34,6 +34,7 @@ from edgesparse.target import resolve_target
 
 DENSITIES = (1.0, 0.7, 0.5, 0.3, 0.1)
 PEAK = "peak"
+TARGET = "host"
 # Tiles of each group that are measured: those with most vectors.
 WIDEST = 2
 
@@ -42,18 +43,12 @@ def main() -> None:
     """Measure, print a table, and write JSON lines."""
     options = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
-        rows = (
-            row
-            for target in options.targets
-            for row in measure(pathlib.Path(folder), target, options)
-        )
-        publish(rows, format_row, options.json)
+        publish(measure(pathlib.Path(folder), TARGET, options), format_row, options.json)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = parser_of(__doc__ or "", seconds=0.2)
-    parser.add_argument("--targets", nargs="+", default=["host"])
     parser.add_argument("--densities", type=float, nargs="+", default=list(DENSITIES))
     return parser.parse_args()
 
