@@ -153,6 +153,7 @@ def prescribe(model: ir.Model, weight: Matrix, form: tuple[int, int], target: Ta
         "patterns": list(patterns),
         "tile": vectors,
         "k_blocks": 1,
+        "panel": target.core.in_order,
     }
     node.metadata_props[select_pattern.DECISION_KEY] = json.dumps(decision)
 

@@ -20,8 +20,7 @@ from edgesparse.target import CpuModel
 from edgesparse.tiling import Block
 
 LINE_BYTES = 64
-# To copy a vector into a panel; fitted to 115 tiles on a modelled Cortex-A55.
-PANEL_CYCLES = 11
+PAGE_BYTES = 4096
 # To put a number of a vector of rows into its row's plane.
 TURNED_CYCLES = 1.2
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
@@ -39,15 +38,19 @@ class Work:
         groups: Groups of rows.
         steps: pattern -> columns in its buckets, over all groups.
         rows: Output rows.
-        cols: Columns that some row uses, a KxK window's K neighbours counted once: what a tile
-            of pixels occupies of the cache.
+        columns: Columns of the matrix: what a panel holds.
+        footprint: Columns that some row uses, a KxK window's K neighbours counted once: what a
+            tile of pixels occupies of the cache.
+        pages: Pages of memory that those columns lie on, in one tile.
     """
 
     group: int
     groups: int
     steps: dict[int, int]
     rows: int
-    cols: float
+    columns: int
+    footprint: float
+    pages: float = 0.0
 
     @property
     def buckets(self) -> int:
@@ -65,7 +68,7 @@ class Work:
         A cache that drops what was used least recently keeps its share of columns picked at random,
         but nothing of a tile that does not fit when every group reads all of it in the same order.
         """
-        read = min(1.0, sum(self.steps.values()) / max(1.0, self.groups * self.cols))
+        read = min(1.0, sum(self.steps.values()) / max(1.0, self.groups * self.footprint))
         return 1 + read * (core.sweep_pressure - 1)
 
     def under(self, patterns: tuple[int, ...]) -> Work:
@@ -77,31 +80,78 @@ class Work:
         return dataclasses.replace(self, steps=steps)
 
 
-def work_of(weight: npt.NDArray[Any], group: int, neighbours: int = 1) -> Work:
+def work_of(weight: npt.NDArray[Any], group: int, neighbours: int = 1, pages: float = 0.0) -> Work:
     """Return the work of a matrix in groups of `group` rows, its patterns the masks that occur.
 
     Args:
         weight: (rows, cols).
         group: Rows of a group.
         neighbours: Columns that read the same pixels but for a shift of a few: the taps of a row.
+        pages: Pages of memory a tile touches for each column, neighbours counted once.
     """
     masks = pattern_masks(weight, group)
     histogram = np.bincount(masks.reshape(-1), minlength=1 << group)
     histogram[0] = 0
     steps = {int(mask): int(histogram[mask]) for mask in np.nonzero(histogram)[0]}
     used = float(masks.any(axis=0).sum()) / neighbours
-    return Work(group, len(masks), steps, weight.shape[0], used)
+    rows, columns = weight.shape
+    return Work(group, len(masks), steps, rows, columns, used, used * pages)
+
+
+def pages_per_column(stride: int, taps: int, pitch: int) -> float:
+    """Return how many pages of memory a tile touches for each column, taps of one row as one.
+
+    Args:
+        stride: Elements between input channels.
+        taps: Rows of the window.
+        pitch: Elements between rows of the input.
+    """
+    touched = 1 + (taps - 1) * pitch * 4 / PAGE_BYTES
+    return min(touched, stride * 4 / PAGE_BYTES) / taps
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sweep:
+    """What groups read again and again, one after the other: the columns of a tile, or a panel.
+
+    Attributes:
+        size: Bytes.
+        pages: Pages of memory they lie on.
+    """
+
+    size: float
+    pages: float = 0.0
 
 
 def spmm_cycles(
-    work: Work, blocks: Sequence[Block], lanes: int, core: CpuModel, k_blocks: int = 1
+    work: Work,
+    blocks: Sequence[Block],
+    lanes: int,
+    core: CpuModel,
+    k_blocks: int = 1,
+    *,
+    panel: bool = False,
 ) -> float:
-    """Return predicted cycles of an SpMM over all its tiles, its columns in `k_blocks` blocks."""
-    column_bytes = work.cols / k_blocks * lanes * 4 * work.pressure(core)
-    return sum(
-        block.tiles * _tile_cycles(work, len(block.vectors), column_bytes, lanes, core, k_blocks)
-        for block in blocks
-    )
+    """Return predicted cycles of an SpMM over all its tiles.
+
+    Args:
+        work: What the format asks of the kernel.
+        blocks: How the pixels are covered.
+        lanes: float32 lanes of a vector.
+        core: The core.
+        k_blocks: Blocks of columns.
+        panel: Whether tiles are copied into panels.
+    """
+    cycles = 0.0
+    for block in blocks:
+        vectors = len(block.vectors)
+        size = vectors * lanes * 4 * (work.columns if panel else work.footprint)
+        pages = size / PAGE_BYTES if panel else work.pages
+        sweep = Sweep(size * work.pressure(core) / k_blocks, pages / k_blocks)
+        cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
+        if panel:
+            cycles += block.tiles * work.columns * vectors * core.panel_cycles
+    return cycles
 
 
 def gemv_cycles(stored: int, lanes: int, core: CpuModel) -> float:
@@ -149,33 +199,31 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
 
 
 def _tile_cycles(
-    work: Work, vectors: int, column_bytes: float, lanes: int, core: CpuModel, k_blocks: int
+    work: Work, vectors: int, sweep: Sweep, lanes: int, core: CpuModel, k_blocks: int
 ) -> float:
-    tile_bytes = vectors * column_bytes
-    price = {rows: step_cycles(rows, vectors, tile_bytes, lanes, core) for rows in work.popcounts}
+    price = {rows: step_cycles(rows, vectors, sweep, lanes, core) for rows in work.popcounts}
     cycles = work.buckets * k_blocks * core.bucket_cycles
     cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
     waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
-    panel = work.cols * vectors * PANEL_CYCLES if core.in_order else 0
-    return cycles + epilogue + waiting + panel
+    return cycles + epilogue + waiting
 
 
-def step_cycles(rows: int, vectors: int, tile_bytes: float, lanes: int, core: CpuModel) -> float:
+def step_cycles(rows: int, vectors: int, sweep: Sweep, lanes: int, core: CpuModel) -> float:
     """Return predicted cycles of one column that `rows` rows of a group use, in one tile.
 
     Args:
         rows: Rows that use the column.
         vectors: Vectors of the tile.
-        tile_bytes: What a tile of all columns takes of the cache.
+        sweep: What all groups read in turn.
         lanes: float32 lanes of a vector.
         core: The core.
     """
-    load = _load_cycles(tile_bytes, lanes, core)
+    loads = vectors * _load_cycles(sweep.size, lanes, core) + _walk_cycles(sweep.pages, core)
     scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
     multiply = vectors * rows / core.fma_per_cycle
     spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
-    busier, other = sorted((vectors * load + scalars, multiply), reverse=True)
+    busier, other = sorted((loads + scalars, multiply), reverse=True)
     return busier + core.not_hidden * other + spilled
 
 
@@ -183,9 +231,20 @@ def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:
     """Cycles to load one vector of a tile that is read again and again from L1, or from L2."""
     first = 1 / core.loads_per_cycle
     beyond = max(first, lanes * 4 / LINE_BYTES * core.l2_line_cycles)
-    # Other data lives in L1 too: misses start at half of it, and grow evenly.
-    missed = min(1.0, max(0.0, tile_bytes / core.l1_bytes - 0.5))
-    return first + missed * (beyond - first)
+    return first + _missed(tile_bytes, core.l1_bytes) * (beyond - first)
+
+
+def _walk_cycles(pages: float, core: CpuModel) -> float:
+    """Cycles to find the page of a column that is read again and again."""
+    return _missed(pages, core.tlb_pages) * core.walk_cycles if core.tlb_pages else 0.0
+
+
+def _missed(used: float, held: float) -> float:
+    """Return the share that misses in a cache.
+
+    Other data lives there too: misses start at half of it, and grow evenly.
+    """
+    return min(1.0, max(0.0, used / held - 0.5))
 
 
 def _registers_needed(rows: int, vectors: int, core: CpuModel) -> int:

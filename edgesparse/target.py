@@ -28,7 +28,11 @@ class CpuModel:
         band_bytes: What planes that run band by band may take of the L2 cache together; 0 where
             bands did not win, or were never measured.
         in_order: Issues in order: it waits for loads, and half a vector's load, unlike a whole
-            one's, issues beside a multiply-add.
+            one's, issues beside a multiply-add. All its tiles have panels.
+        panel_cycles: Cycles to copy a vector into a panel; 0 where panels did not win, or were
+            never measured.
+        tlb_pages: Pages of 4 KiB that a core finds at once; 0 where that was never measured.
+        walk_cycles: What a column of a tile costs that lies on none of them.
         prefetch_bytes: How far ahead weights are asked for that the next level's prefetcher would
             deliver late; 0 where that did not win, or was never measured.
         streams_rows: Whether depthwise tiles loop over their rows, because what is unrolled spills.
@@ -53,6 +57,9 @@ class CpuModel:
     clock_ghz: float
     band_bytes: int = 0
     in_order: bool = False
+    panel_cycles: float = 0.0
+    tlb_pages: int = 0
+    walk_cycles: float = 0.0
     prefetch_bytes: int = 0
     sweep_pressure: float = 1.0
     streams_rows: bool = False
@@ -112,19 +119,24 @@ class Target:
 
 
 CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
-CORTEX_A55 = CpuModel("cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True)
+CORTEX_A55 = CpuModel(
+    "cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True, panel_cycles=11
+)
 V8_X86 = CpuModel(
     "v8 on x86-64",
     2,
     2,
     16,
     False,
-    6,
+    2,
     34 << 10,
-    4,
-    3,
+    2.6,
+    5.3,
     3.8,
-    not_hidden=0.5,
+    panel_cycles=2.1,
+    tlb_pages=58,
+    walk_cycles=2,
+    not_hidden=1,
     streams_rows=True,
     blocked_group=1,
 )

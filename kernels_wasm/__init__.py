@@ -12,6 +12,7 @@ from __future__ import annotations
 TILES: dict[int, tuple[int, ...]] = {
     1: (1, 2, 3, 4, 5, 6, 7),
     2: (1, 2, 3, 4, 5),
+    3: (1, 2, 3),
     4: (1, 2, 3),
     8: (1,),
 }

@@ -9,6 +9,7 @@ zeros, because that costs less than a loop of their own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from edgesparse.geometry import Kind, Operator
 from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.target import CpuModel, Target
 
-GROUPS = (1, 2, 4, 8)
+GROUPS = (1, 2, 3, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
 # Vectors of rows and pixels of a tile with rows in the lanes; offered where vectors of pixels would
 # be filled by less than this.
@@ -28,7 +29,9 @@ GEMM_TILES = ((1, 14), (2, 7), (2, 10), (2, 14))
 WELL_FILLED = 0.95
 # Narrower vectors are filled better, and LLVM spills these tiles on aarch64.
 GEMM_LANES = 8
-X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(GROUPS, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
+X86_TILES: dict[int, tuple[int, ...]] = dict.fromkeys(
+    (1, 2, 4, 8), (1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
+)
 # More bucket loops than this cost more code and mispredictions than the cost model sees.
 MAX_PATTERNS = 24
 # Blocks of columns, and how many columns one must have to be worth a loop of its own.
@@ -52,6 +55,7 @@ class Candidate:
         patterns: Pattern set.
         tile_vectors: Vectors of a tile.
         k_blocks: Blocks that the columns come in.
+        panel: Whether tiles are copied into panels.
         cycles: Predicted.
         label: For people.
         kernel: The kernel family.
@@ -61,6 +65,7 @@ class Candidate:
     patterns: tuple[int, ...]
     tile_vectors: int
     k_blocks: int
+    panel: bool
     cycles: float
     label: str
     kernel: Kind = "spmm"
@@ -115,7 +120,9 @@ def _filled(operator: Operator, target: Target) -> float:
 def _group_candidates(
     operator: Operator, weight: Weight, group: int, target: Target
 ) -> Iterator[Candidate]:
-    work = cost.work_of(weight, group, operator.window.kernel[1])
+    (taps, neighbours), pitch = operator.window.kernel, operator.window.pitch
+    pages = cost.pages_per_column(operator.channel_stride, taps, pitch)
+    work = cost.work_of(weight, group, neighbours, pages)
     full = full_pattern(group)
     fixed: list[tuple[str, tuple[int, ...]]] = [
         ("unstructured" if group == 1 else "full pattern", full)
@@ -141,17 +148,23 @@ def _pattern_candidates(
     operator: Operator, work: cost.Work, label: str, target: Target
 ) -> Iterator[Candidate]:
     group, patterns, lanes = work.group, tuple(work.steps), operator.out_layout.lanes
-    for vectors in tiles_of(target)[group]:
+    for vectors in tiles_of(target).get(group, ()):
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
         blocks = operator.blocks(vectors)
-        for k_blocks in K_BLOCKS:
+        for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
             if k_blocks > 1 and not _may_be_blocked(operator, group, k_blocks, target.core):
                 break
-            cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks)
+            cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
-            name = f"{group}x{vectors * lanes}, {label}{cut}"
-            yield Candidate(group, patterns, vectors, k_blocks, cycles, name)
+            copied = ", panels" if panel and not target.core.in_order else ""
+            name = f"{group}x{vectors * lanes}, {label}{cut}{copied}"
+            yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name)
+
+
+def _panels(core: CpuModel) -> tuple[bool, ...]:
+    """Return whether tiles may be copied into panels, or must be."""
+    return (True,) if core.in_order else (False, True)[: 1 + (core.panel_cycles > 0)]
 
 
 def _may_be_blocked(operator: Operator, group: int, k_blocks: int, core: CpuModel) -> bool:
@@ -173,7 +186,7 @@ def _gemv_candidates(weight: Weight, target: Target) -> Iterator[Candidate]:
         stored = union_columns(weight, lanes) * lanes
         cycles = cost.gemv_cycles(stored, lanes, target.core)
         label = f"{lanes} rows a vector" if lanes > 1 else "row by row"
-        yield Candidate(lanes, full_pattern(lanes), 1, 1, cycles, label, "gemv")
+        yield Candidate(lanes, full_pattern(lanes), 1, 1, False, cycles, label, "gemv")
 
 
 def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iterator[Candidate]:
@@ -187,4 +200,4 @@ def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iter
         columns = union_columns(weight, group)
         cycles = cost.gemm_cycles(columns, groups, vectors, blocks, lanes, core)
         label = f"{group} rows in the lanes x {pixels} pixels"
-        yield Candidate(group, full_pattern(group), pixels, 1, cycles, label, "gemv")
+        yield Candidate(group, full_pattern(group), pixels, 1, False, cycles, label, "gemv")

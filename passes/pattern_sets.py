@@ -48,10 +48,9 @@ def reduced_patterns(
 
 def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel) -> Floats:
     """Return (2^group,) cycles of a column by its pattern."""
-    tile_bytes = work.cols * vectors * lanes * 4
+    sweep = cost.Sweep(work.footprint * vectors * lanes * 4, work.pages)
     by_rows = [0.0] + [
-        cost.step_cycles(rows, vectors, tile_bytes, lanes, core)
-        for rows in range(1, work.group + 1)
+        cost.step_cycles(rows, vectors, sweep, lanes, core) for rows in range(1, work.group + 1)
     ]
     return np.array([by_rows[mask.bit_count()] for mask in range(1 << work.group)])
 
@@ -75,9 +74,9 @@ def _cheapest_removal(
     load = np.bincount(assigned, columns, full + 1)[patterns]
     covers = (patterns[:, None] & ~patterns) == 0
     np.fill_diagonal(covers, False)
-    next_price = np.where(covers, price[patterns], np.inf).min(axis=1)
-    loss = np.full(len(patterns), np.inf)
-    open_ones = np.isfinite(next_price)
-    loss[open_ones] = load[open_ones] * (next_price - price[patterns])[open_ones] - bucket
+    # Columns that move under the full mask where none used it pay for its loop.
+    opened = bucket * (load == 0)
+    moved = load[:, None] * (price[patterns] - price[patterns][:, None]) + opened
+    loss = np.where(covers, moved, np.inf).min(axis=1) - bucket * (load > 0)
     best = int(loss.argmin())
     return (float(loss[best]), int(patterns[best])) if np.isfinite(loss[best]) else (0.0, 0)

@@ -32,6 +32,8 @@ from edgesparse.passes.row_groups import RowGrouper
 from edgesparse.target import Target
 
 ORDER_KEY = "edgesparse.order"
+# Rows of a group that orders are sought for: pairs, and pairs of pairs.
+MATCHED = (2, 4, 8)
 # Predicted speed-up of a class's operators from which on its channels are permuted.
 MIN_GAIN = 1.01
 # Orders that are predicted to take at most so many times the best one's time are refined.
@@ -139,7 +141,7 @@ def _choose(one: ChannelClass, producers: Sequence[Producer], target: Target) ->
         after = tuple(_best(producer, order, target) for producer in producers)
         return Choice(order, group, after)
 
-    groups = [group for group in GROUPS if group > 1 and one.size >= 2 * group]
+    groups = [group for group in MATCHED if one.size >= 2 * group]
     found = [evaluate(grouper.matched(group), group) for group in groups]
     if not found:
         return None

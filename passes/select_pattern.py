@@ -129,6 +129,7 @@ def _explain(
         "patterns": list(best.patterns),
         "tile": best.tile_vectors,
         "k_blocks": best.k_blocks,
+        "panel": best.panel,
         "predicted_us": best_us,
         "predicted_dense_us": dense_us,
         "speedup": speedup,

@@ -12,8 +12,10 @@ kernel knowing.
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
 
-Cores that issue in order stall on what lies far apart. For them a tile's columns are first copied
-side by side into a *panel*, and its vectors loaded as two halves, which issue beside multiply-adds.
+Planes that are large put every column of a tile on a page of its own, more than a core finds
+without walking its page table. A tile's columns may first be copied side by side into a *panel*.
+Cores that issue in order stall on all that lies far apart: they always have panels, and load
+vectors as two halves, which issue beside multiply-adds.
 
 Threads share tiles and chunks of rows (`shares.py`); a call computes its chunks of a tile in one
 pass.
@@ -34,6 +36,9 @@ from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
+
+# Of 64 bytes.
+LINE_ELEMENTS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,8 +102,9 @@ class Spmm:
             when columns are int32 offsets.
         reach: Elements from a vector to the farthest that a column reads in its plane.
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
-        panel: Columns of a tile's panel, its rows `panel_width` elements apart; 0 to read the
-            planes themselves.
+        panel: Columns that are copied into panels, a block of them at a time, `panel_width`
+            elements apart; 0 to read the planes themselves.
+        halves: Whether a panel's vectors are loaded as two halves.
         ahead: Elements between a weight and the one whose cache line is asked for with it; or 0.
     """
 
@@ -121,6 +127,7 @@ class Spmm:
     reach: int = 0
     in_stride: int = 0
     panel: int = 0
+    halves: bool = False
     ahead: int = 0
 
     @property
@@ -144,13 +151,14 @@ class Spmm:
 
     @property
     def panel_width(self) -> int:
-        """Elements of a column in a panel: the widest tile."""
-        return max(len(block.vectors) for block in self.blocks) * self.lanes
+        """Elements of a column in a panel: the widest tile; within a cache line if that can be."""
+        widest = max(len(block.vectors) for block in self.blocks) * self.lanes
+        return widest if widest > LINE_ELEMENTS else 1 << (widest - 1).bit_length()
 
     @property
     def panel_elements(self) -> int:
         """Elements of the panel that a call uses."""
-        return self.panel * self.panel_width
+        return -(-self.panel // self.k_blocks) * self.panel_width
 
     @property
     def flow(self) -> Flow | None:
@@ -207,8 +215,7 @@ class Spmm:
         read, write = block.offsets(tile, tir.divide)
         source, inputs = p["x"], [at for at, _ in block.vectors]
         if self.panel:
-            self._emit_panel(p, inputs, read)
-            source, read = p["panel"], 0
+            source = p["panel"]
             inputs = [v * self.lanes for v in range(len(inputs))]
         whole, tail = divmod(self.rows, self.group)
         table = ChunkTable(self.k_blocks)
@@ -219,7 +226,9 @@ class Spmm:
         with tir.loop(self.k_blocks) as k:
             for i, at in enumerate((table.columns, table.values)):
                 tir.store(cursor, i, tir.load(p["starts"], entry + at + k))
-            task = _Task(p, block, cursor, source, read, inputs, write, k)
+            if self.panel:
+                self._emit_panel(p, block, read, k)
+            task = _Task(p, block, cursor, source, 0 if self.panel else read, inputs, write, k)
             counts = k * self._counts_per_block
             if whole:
                 with tir.between(first, tir.minimum(last, whole)) as g:
@@ -231,10 +240,13 @@ class Spmm:
                     at = counts + whole * len(self.patterns)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
 
-    def _emit_panel(self, p: dict[str, tir.Buffer], inputs: list[int], read: tir.Expr) -> None:
-        with tir.loop(self.panel) as column:
-            start = read + tir.load(p["sources"], column)
-            for v, at in enumerate(inputs):
+    def _emit_panel(
+        self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr, k: tir.Expr
+    ) -> None:
+        first, behind = (tir.divide(i * self.panel, self.k_blocks)[0] for i in (k, k + 1))
+        with tir.loop(behind - first) as column:
+            start = read + tir.load(p["sources"], first + column)
+            for v, (at, _) in enumerate(block.vectors):
                 vector = tir.load(p["x"], start + at, self.lanes)
                 place = column * self.panel_width + v * self.lanes
                 tir.store(p["panel"], place, vector, self.lanes)
@@ -288,7 +300,7 @@ class Spmm:
 
     def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
         lanes = self.lanes
-        load = tir.load_halves if self.panel else tir.load
+        load = tir.load_halves if self.halves else tir.load
         offset = task.read + tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
         reads = [load(task.source, offset + at, lanes) for at in task.inputs]
         if self.ahead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse.formats import GroupedPatterns, pack_blocks, pack_rows
+from edgesparse.formats import GroupedPatterns, column_bounds, pack_blocks, pack_rows
 from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
@@ -118,13 +119,15 @@ def column_offsets(operator: Operator, stride: int | None = None) -> npt.NDArray
 def column_scale(offsets: npt.NDArray[np.int32], group: int) -> int:
     """Return the unit in which every column's offset fits uint16, or 0 to store int32 offsets.
 
-    With one weight a column, columns are half of what is stored. With several they are little, and
-    the multiplication costs more than it saves (a tenth of a dense layer's time in V8).
+    Offsets that fit as they are need no multiplication. It is worth its price where a column has
+    one weight, so that columns are half of what is stored; where it has several they are little
+    (the multiplication is a tenth of a dense layer's time in V8).
     """
-    if group > 1:
-        return 0
-    unit = int(np.gcd.reduce(offsets)) or 1
-    return unit if int(offsets.max(initial=0)) // unit <= np.iinfo(np.uint16).max else 0
+    largest, limit = int(offsets.max(initial=0)), np.iinfo(np.uint16).max
+    if largest <= limit:
+        return 1
+    unit = int(np.gcd.reduce(offsets))
+    return unit if group == 1 and largest // unit <= limit else 0
 
 
 def _plane_stride(operator: Operator) -> int:
@@ -264,7 +267,8 @@ def _spmm_kernel(
         and 4 * operator.rows >= operator.cols,
         column_scale=column_scale(column_offsets(operator), group),
         by_lane=b.target.multiplies_by_lane,
-        panel=operator.cols if b.target.core.in_order else 0,
+        panel=operator.cols if decision["panel"] else 0,
+        halves=b.target.core.in_order,
         # One row's weights are few, and a prefetch for each of its columns would cost a load.
         ahead=_ahead(b) if group > 1 else 0,
         **fused,
@@ -277,8 +281,10 @@ def _ahead(b: PlanBuilder) -> int:
 
 
 def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
-    """Return every column's offset in a panel."""
-    return np.arange(0, kernel.panel * kernel.panel_width, kernel.panel_width, dtype=np.int32)
+    """Return every column's offset in the panel of its block."""
+    bounds = column_bounds(kernel.panel, kernel.k_blocks)
+    numbers = [np.arange(last - first) for first, last in itertools.pairwise(bounds)]
+    return (np.concatenate(numbers) * kernel.panel_width).astype(np.int32)
 
 
 def _gemv(

@@ -84,7 +84,9 @@ IN_ORDER = [(g, v) for g, tiles in kernels_arm.IN_ORDER_TILES.items() for v in t
 @pytest.mark.parametrize(("group", "vectors"), IN_ORDER)
 def test_an_in_order_core_loads_halves_from_a_panel_and_spills_none(group, vectors):
     patterns = formats.full_pattern(group) if group == 8 else formats.all_patterns(group)
-    kernel = dataclasses.replace(spmm(group, vectors, patterns, 4), panel=64, by_lane=True)
+    kernel = dataclasses.replace(
+        spmm(group, vectors, patterns, 4), panel=64, halves=True, by_lane=True
+    )
     code = assembly(kernel, resolve_target("arm64-a55"))
     assert len(re.findall(NEON_FMLA, code)) >= vectors * sum(p.bit_count() for p in patterns)
     assert len(re.findall(r"ld1\t{ v\d+.d }\[1\]", code)) >= vectors

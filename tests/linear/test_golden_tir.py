@@ -21,7 +21,9 @@ KERNELS = {
     "spmm_column_blocks": Spmm(
         8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, k_blocks=2, chunks=2, by_lane=True
     ),
-    "spmm_panel": Spmm(8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, by_lane=True, panel=6),
+    "spmm_panel": Spmm(
+        8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, by_lane=True, panel=6, halves=True
+    ),
     "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
     "depthwise_3x3s2_rows": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 5, streams=True),
     "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),

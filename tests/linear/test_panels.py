@@ -1,4 +1,4 @@
-"""Panels of cores that issue in order: one for each of a few threads, however many parts."""
+"""Panels: one for each of a few threads, however many parts; where they pay, they are chosen."""
 
 import dataclasses
 
@@ -13,10 +13,21 @@ from compiled import (
 )
 from linear_models import conv_model, sparse
 
-from edgesparse.lower.linear import PANELS
+from edgesparse import cost
+from edgesparse.kernels.spmm import Spmm
+from edgesparse.lower.linear import PANELS, column_scale
 from edgesparse.manifest import describe
 from edgesparse.plan import align_up
+from edgesparse.target import V8_X86, resolve_target
+from edgesparse.tiling import flat_blocks
 from edgesparse.verify import verify_plan
+
+
+def crowded_host():
+    """Return the host as if it found few pages at once, and copied for next to nothing."""
+    host = resolve_target("host")
+    core = dataclasses.replace(host.core, panel_cycles=0.01, tlb_pages=1, walk_cycles=50)
+    return dataclasses.replace(host, core=core)
 
 
 def conv_3x3(size: int, density: float = 0.3):
@@ -48,7 +59,8 @@ def test_memory_grows_by_a_panel_for_each_thread():
     step, kernel, arg = panel_step(plan)
     assert step.parts > 2 * PANELS
     assert arg.pieces == PANELS
-    assert arg.size_bytes == align_up(4 * kernel.panel * kernel.panel_width)
+    assert arg.size_bytes == align_up(4 * kernel.panel_elements)
+    assert kernel.panel_elements == -(-108 // kernel.k_blocks) * kernel.panel_width
     assert arg.span_bytes <= arg.buffer.size_bytes < arg.span_bytes + 2 * arg.size_bytes
 
 
@@ -60,7 +72,7 @@ def test_the_manifest_counts_one_panel():
     spans = [(index, index + 1)] * len(plan.layers)
     told = describe(plan, spans, target, model_sha256="")["layers"][0]["bytes"]
     others = sum(a.size_bytes for a in step.args if a is not arg)
-    assert told == others + align_up(4 * kernel.panel * kernel.panel_width)
+    assert told == others + align_up(4 * kernel.panel_elements)
 
 
 def test_the_verifier_looks_at_every_piece():
@@ -77,3 +89,53 @@ def test_the_verifier_looks_at_every_piece():
     )
     with pytest.raises(ValueError, match=f"step {index} "):
         verify_plan(plan)
+
+
+def conv_1x1(size: int, columns: int = 160, density: float = 0.5):
+    return conv_model([1, columns, size, size], sparse((72, columns, 1, 1), density))
+
+
+@pytest.mark.parametrize("model", [conv_1x1(40), conv_1x1(40, density=1.0)])
+def test_cores_that_issue_out_of_order_read_panels_whole(model):
+    plan = assert_same_as_onnxruntime(model, target=crowded_host())
+    _, kernel, _ = panel_step(plan)
+    assert not kernel.halves
+    for threads in (2, PANELS + 1):
+        assert_same_as_onnxruntime(model, target=crowded_host(), threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "chosen"), [(56, 160, True), (56, 16, False), (7, 160, False)]
+)
+def test_a_panel_is_chosen_where_a_tile_lies_on_many_pages(size, columns, chosen):
+    plan = plan_of(conv_1x1(size, columns, 1.0), "wasm")
+    (kernel,) = (k for k in plan.kernels.values() if isinstance(k, Spmm))
+    assert (kernel.panel > 0) == chosen
+
+
+def test_no_panel_where_few_rows_would_read_it():
+    """Copying costs as much for two rows as for two hundred."""
+    panel, planes = (
+        [
+            cost.spmm_cycles(
+                cost.work_of(np.ones((rows, 256)), 1, 1, 3.0),
+                flat_blocks(784, 4, 7),
+                4,
+                V8_X86,
+                panel=panel,
+            )
+            for rows in (2, 200)
+        ]
+        for panel in (True, False)
+    )
+    assert panel[0] > planes[0]
+    assert panel[1] < planes[1]
+
+
+@pytest.mark.parametrize(
+    ("stride", "group", "scale"),
+    [(832, 1, 1), (832, 4, 1), (3136, 1, 3136), (3136, 4, 0), (1 << 20, 1, 1 << 20)],
+)
+def test_columns_are_stored_in_two_bytes_where_that_costs_nothing(stride, group, scale):
+    offsets = np.arange(0, 64 * stride, stride, dtype=np.int32)
+    assert column_scale(offsets, group) == scale

@@ -13,18 +13,19 @@ from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.target import resolve_target
 from edgesparse.tiling import flat_blocks
 
-CORE = resolve_target("wasm-relaxed").core
+# A loop costs more than a column here, whatever the latest fit says.
+CORE = dataclasses.replace(resolve_target("wasm-relaxed").core, bucket_cycles=8)
 LIMIT = 24
 
 
-def reduced(weight, group, vectors=3, limit=LIMIT):
+def reduced(weight, group, vectors=3, limit=LIMIT, core=CORE):
     work = cost.work_of(weight, group)
-    return reduced_patterns(work, vectors, 4, CORE, limit)
+    return reduced_patterns(work, vectors, 4, core, limit)
 
 
-def cycles(weight, group, patterns, vectors=3):
+def cycles(weight, group, patterns, vectors=3, core=CORE):
     work = cost.work_of(weight, group).under(patterns)
-    return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, CORE)
+    return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, core)
 
 
 def sparse(rows, cols, density, seed=0):
@@ -50,13 +51,19 @@ def test_every_mask_has_a_superset(groups, cols, group, density, limit, seed):
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.8, 0.97])
-@pytest.mark.parametrize("group", [2, 4])
-def test_it_costs_no_more_than_all_masks_or_the_full_one(group, density):
-    weight = sparse(64, 96, density)
+@pytest.mark.parametrize("group", [2, 3, 4])
+@pytest.mark.parametrize("bucket", [2, 4, 8])
+def test_it_costs_no_more_than_all_masks_or_the_full_one(group, density, bucket):
+    core = dataclasses.replace(CORE, bucket_cycles=bucket)
+    weight = sparse(16 * group, 96, density)
     everything = tuple(cost.work_of(weight, group).steps)
-    found = cycles(weight, group, reduced(weight, group))
-    assert found <= cycles(weight, group, everything) * (1 + 1e-9)
-    assert found <= cycles(weight, group, full_pattern(group)) * 1.02
+
+    def price(patterns):
+        return cycles(weight, group, patterns, core=core)
+
+    found = price(reduced(weight, group, core=core))
+    assert found <= price(everything) * (1 + 1e-9)
+    assert found <= price(full_pattern(group)) * 1.02
 
 
 def test_a_rare_mask_goes_under_its_superset():
