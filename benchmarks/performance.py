@@ -157,7 +157,7 @@ def curve_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
 def kernels_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return percent of peak for every case, and a roofline, target by target."""
     parts = [
-        "The nine pointwise shapes of MobileNetV1: useful operations (two for each non-zero weight"
+        "Pointwise shapes of MobileNetV1: useful operations (two for each non-zero weight"
         " and pixel) a second, as a share of the peak that a loop of multiply-adds in registers"
         " reaches in the same runtime and run. Columns are densities; b2 and b4 are zeros in blocks"
         " of 2 and 4 output channels.",

@@ -213,10 +213,6 @@ class Spmm:
     ) -> None:
         """Emit a tile's rows of chunks first <= chunk < last."""
         read, write = block.offsets(tile, tir.divide)
-        source, inputs = p["x"], [at for at, _ in block.vectors]
-        if self.panel:
-            source = p["panel"]
-            inputs = [v * self.lanes for v in range(len(inputs))]
         whole, tail = divmod(self.rows, self.group)
         table = ChunkTable(self.k_blocks)
         entry, behind = chunks[0] * table.entries, (chunks[1] - 1) * table.entries
@@ -228,7 +224,7 @@ class Spmm:
                 tir.store(cursor, i, tir.load(p["starts"], entry + at + k))
             if self.panel:
                 self._emit_panel(p, block, read, k)
-            task = _Task(p, block, cursor, source, 0 if self.panel else read, inputs, write, k)
+            task = _Task(p, block, cursor, *self._source(p, block, read), write, k)
             counts = k * self._counts_per_block
             if whole:
                 with tir.between(first, tir.minimum(last, whole)) as g:
@@ -239,6 +235,14 @@ class Spmm:
                     patterns = restrict_patterns(self.patterns, tail)
                     at = counts + whole * len(self.patterns)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
+
+    def _source(
+        self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr
+    ) -> tuple[tir.Buffer, tir.Expr, list[int]]:
+        """Return what columns are read from, and the offsets of a tile and of its vectors there."""
+        if self.panel:
+            return p["panel"], 0, [v * self.lanes for v in range(len(block.vectors))]
+        return p["x"], read, [at for at, _ in block.vectors]
 
     def _emit_panel(
         self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr, k: tir.Expr

@@ -27,7 +27,8 @@ from edgesparse.plan import Arg, align_up
 CHUNKED_BELOW_TILES = 8
 CHUNKS = 4
 ROWS_FIRST_BELOW_TILES = 4
-# Panels of a layer, so threads that can work on it: no phone has more cores that issue in order.
+# Panels of a layer, so threads that can work on it: no phone has more cores that issue in order,
+# and few pages start more workers.
 PANELS = 8
 
 
