@@ -32,6 +32,9 @@ from tables import (
 
 SLOWEST_LAYERS = 14
 
+# Writes the rows of one benchmark, and adds plots by file name.
+Section = Callable[[Sequence[Row], dict[str, str]], str]
+
 
 def main() -> None:
     """Write the page and its plots."""
@@ -172,20 +175,6 @@ def kernels_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     return section("Kernels", rows, *parts)
 
 
-def limits_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
-    """Return how near to the peak a tile can come at all."""
-    del plots
-    return section(
-        "What a tile can reach",
-        rows,
-        "Shares of the same peak that a tile's multiply-adds reach beside the loads of its"
-        " activations and weights, all data in L1 and nothing else in the loop: no column"
-        " numbers, no buckets, no outputs, whole vectors, nothing cold. No kernel of these"
-        " tiles is above its column here. In brackets the best, rows x vectors.",
-        limits_table(rows),
-    )
-
-
 def roofline(title: str, rows: Sequence[Row], peak: float, bandwidth: float) -> str:
     """Return dots of all cases under the roof of peak and second-level cache."""
     series = {
@@ -202,37 +191,37 @@ def roofline(title: str, rows: Sequence[Row], peak: float, bandwidth: float) -> 
     return scatter(title, x, y, series, lambda at: min(peak, at * bandwidth))
 
 
-def fixed_cost_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
-    """Return what does not depend on the weights."""
-    del plots
-    return section(
+def described(title: str, text: str, *parts: Callable[[Sequence[Row]], str]) -> Section:
+    """Return the writer of a section without plots: a text, then what `parts` make of the rows."""
+
+    def write(rows: Sequence[Row], plots: dict[str, str]) -> str:
+        del plots
+        return section(title, rows, text, *(part(rows) for part in parts))
+
+    return write
+
+
+SECTIONS: dict[str, Section] = {
+    "models": models_section,
+    "curve": curve_section,
+    "kernels": kernels_section,
+    "limits": described(
+        "What a tile can reach",
+        "Shares of the same peak that a tile's multiply-adds reach beside the loads of its"
+        " activations and weights, all data in L1 and nothing else in the loop: no column"
+        " numbers, no buckets, no outputs, whole vectors, nothing cold. No kernel of these"
+        " tiles is above its column here. In brackets the best, rows x vectors.",
+        limits_table,
+    ),
+    "fixed_cost": described(
         "Fixed cost",
-        rows,
         "`one_pixel` is a 1x1 convolution of one channel and one pixel: the price of a call."
         " Peak memory is the resident set of the whole process: of onnxruntime's, the Python"
         " interpreter is a part, of both wasm engines', node.",
-        fixed_cost_table([row for row in rows if "missing" not in row]),
-    )
-
-
-def cost_model_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
-    """Return how good the cost model's choices are."""
-    del plots
-    return section(
-        "Cost model",
-        rows,
-        "*Regret* is the time of the cost model's choice over that of the best candidate.",
-        regret_sentences(rows),
-        cost_model_table(rows),
-    )
-
-
-def reorder_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
-    """Return what the passes that choose formats and reorder channels are worth."""
-    del plots
-    return section(
+        lambda rows: fixed_cost_table([row for row in rows if "missing" not in row]),
+    ),
+    "reorder": described(
         "Formats and the order of channels",
-        rows,
         "Every network three times, in turns: sparse layers row by row (`--no-reorder"
         " --no-select`), with formats chosen (`--no-reorder`), and with channels reordered"
         " too. *Gains* is the median over pairs of samples; within the noise of a few per"
@@ -240,34 +229,23 @@ def reorder_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
         " after over before; *predicted* is their predicted speed-up. `scattered` networks"
         " were pruned in blocks of four rows that do not lie side by side; `2_4` has two"
         " weights left in four.",
-        reorder_table(rows),
-    )
-
-
-def arm64_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
-    """Return modelled cycles on arm64 cores."""
-    del plots
-    return section(
+        reorder_table,
+    ),
+    "cost_model": described(
+        "Cost model",
+        "*Regret* is the time of the cost model's choice over that of the best candidate.",
+        regret_sentences,
+        cost_model_table,
+    ),
+    "arm64_cycles": described(
         "arm64, modelled",
-        rows,
         "Cycles for each useful vector multiply-add (one non-zero weight times four pixels) by"
         " a model of the core, counted under emulation: they rank kernels, they are no"
         " latencies. An A55 needs 1 at least, an A76 0.5. The last column is XNNPACK's sparse"
         " kernel (commit 75db3c0) under the same model of the A76: its default for unstructured"
         " zeros, its best for blocks of four.",
-        modelled_table(rows),
-    )
-
-
-SECTIONS: dict[str, Callable[[Sequence[Row], dict[str, str]], str]] = {
-    "models": models_section,
-    "curve": curve_section,
-    "kernels": kernels_section,
-    "limits": limits_section,
-    "fixed_cost": fixed_cost_section,
-    "reorder": reorder_section,
-    "cost_model": cost_model_section,
-    "arm64_cycles": arm64_section,
+        modelled_table,
+    ),
 }
 
 if __name__ == "__main__":
