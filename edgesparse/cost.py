@@ -123,6 +123,12 @@ class Sweep:
     pages: float = 0.0
 
 
+def sweep_of(work: Work, vectors: int, lanes: int, *, panel: bool = False) -> Sweep:
+    """Return what groups read of a tile of `vectors` vectors, all columns in one block."""
+    size = vectors * lanes * 4 * (work.columns if panel else work.footprint)
+    return Sweep(size, size / PAGE_BYTES if panel else work.pages)
+
+
 def spmm_cycles(
     work: Work,
     blocks: Sequence[Block],
@@ -145,9 +151,8 @@ def spmm_cycles(
     cycles = 0.0
     for block in blocks:
         vectors = len(block.vectors)
-        size = vectors * lanes * 4 * (work.columns if panel else work.footprint)
-        pages = size / PAGE_BYTES if panel else work.pages
-        sweep = Sweep(size * work.pressure(core) / k_blocks, pages / k_blocks)
+        whole = sweep_of(work, vectors, lanes, panel=panel)
+        sweep = Sweep(whole.size * work.pressure(core) / k_blocks, whole.pages / k_blocks)
         cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
         if panel:
             cycles += block.tiles * work.columns * vectors * core.panel_cycles

@@ -164,7 +164,9 @@ def _pattern_candidates(
 
 def _panels(core: CpuModel) -> tuple[bool, ...]:
     """Return whether tiles may be copied into panels, or must be."""
-    return (True,) if core.in_order else (False, True)[: 1 + (core.panel_cycles > 0)]
+    if core.in_order:
+        return (True,)
+    return (False, True) if core.panel_cycles else (False,)
 
 
 def _may_be_blocked(operator: Operator, group: int, k_blocks: int, core: CpuModel) -> bool:

@@ -48,7 +48,7 @@ def reduced_patterns(
 
 def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel) -> Floats:
     """Return (2^group,) cycles of a column by its pattern."""
-    sweep = cost.Sweep(work.footprint * vectors * lanes * 4, work.pages)
+    sweep = cost.sweep_of(work, vectors, lanes)
     by_rows = [0.0] + [
         cost.step_cycles(rows, vectors, sweep, lanes, core) for rows in range(1, work.group + 1)
     ]
