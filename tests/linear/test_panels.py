@@ -17,6 +17,7 @@ from edgesparse import cost
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.lower.linear import PANELS, column_scale
 from edgesparse.manifest import describe
+from edgesparse.passes import candidates
 from edgesparse.plan import align_up
 from edgesparse.target import V8_X86, resolve_target
 from edgesparse.tiling import flat_blocks
@@ -52,6 +53,16 @@ def test_threads_have_panels_of_their_own(size):
         (shared,) = run_plan(plan, inputs, in_order_host(), threads).values()
         np.testing.assert_array_equal(shared, alone, err_msg=f"{threads} threads")
     assert step.most_threads == min(kernel.parts, PANELS)
+
+
+@pytest.mark.parametrize("blocks", [2, 5])
+def test_blocks_of_columns_share_a_panel(blocks, monkeypatch):
+    monkeypatch.setattr(candidates, "K_BLOCKS", (blocks,))
+    monkeypatch.setattr(candidates, "MIN_COLUMNS", 1)
+    plan = assert_same_as_onnxruntime(conv_3x3(40), target=in_order_host())
+    _, kernel, _ = panel_step(plan)
+    assert kernel.k_blocks == blocks
+    assert kernel.panel_elements == -(-108 // blocks) * kernel.panel_width
 
 
 def test_memory_grows_by_a_panel_for_each_thread():
