@@ -33,6 +33,8 @@ class CpuModel:
             never measured.
         tlb_pages: Pages of 4 KiB that a core finds at once; 0 where that was never measured.
         walk_cycles: What a column of a tile costs that lies on none of them.
+        resident_bytes: Weights that stay in the cache while tiles pass by: more are gone through in
+            passes over all tiles; 0 where passes did not win, or were never measured.
         prefetch_bytes: How far ahead weights are asked for that the next level's prefetcher would
             deliver late; 0 where that did not win, or was never measured.
         streams_rows: Whether depthwise tiles loop over their rows, because what is unrolled spills.
@@ -60,6 +62,7 @@ class CpuModel:
     panel_cycles: float = 0.0
     tlb_pages: int = 0
     walk_cycles: float = 0.0
+    resident_bytes: int = 0
     prefetch_bytes: int = 0
     sweep_pressure: float = 1.0
     streams_rows: bool = False
@@ -136,6 +139,7 @@ V8_X86 = CpuModel(
     panel_cycles=2.1,
     tlb_pages=58,
     walk_cycles=2,
+    resident_bytes=192 << 10,
     not_hidden=1,
     streams_rows=True,
     blocked_group=1,

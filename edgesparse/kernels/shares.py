@@ -2,7 +2,9 @@
 
 Tiles and chunks do not depend on each other. A *part* is one vector of a tile in one chunk, and the
 first of them stands for all of the tile, so that as many parts are as much work however wide tiles
-are. A range of parts holds a run of chunks of every tile, which a call computes in one pass.
+are. A range of parts holds a run of chunks of every tile, which a call computes one after the
+other; or, in several *passes*, some chunks of all its tiles before the next chunks, so that their
+weights stay in the cache while the tiles pass by.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ class Shares:
         ordered: Whether tiles must be computed in order; a part is then all tiles of a chunk.
         by_chunk: Whether parts are numbered chunk by chunk, rather than tile by tile: threads then
             share rows rather than pixels.
+        passes: How often a call goes over its tiles; as many chunks belong to each pass.
     """
 
     blocks: tuple[tuple[int, int], ...]
     chunks: int
     ordered: bool = False
     by_chunk: bool = False
+    passes: int = 1
 
     @property
     def vectors(self) -> int:
@@ -45,11 +49,22 @@ class Shares:
 
     @contextmanager
     def tiles_of(
-        self, number: int, first: tir.Expr, last: tir.Expr
+        self, number: int, first: tir.Expr, last: tir.Expr, turn: tir.Expr = 0
     ) -> Iterator[tuple[tir.Expr, Chunks]]:
-        """Loop over the tiles of a block that parts first <= part < last hold chunks of."""
+        """Loop over the tiles of a block that parts first <= part < last hold chunks of.
+
+        Args:
+            number: The block.
+            first: First part of the range.
+            last: One behind the range's last part.
+            turn: The pass.
+        """
         with self._loop(number, first, last) as tile:
             chunks = self._chunks_of(number, tile, first, last)
+            if self.passes > 1:
+                size = self.chunks // self.passes
+                begin, end = turn * size, (turn + 1) * size
+                chunks = tir.maximum(chunks[0], begin), tir.minimum(chunks[1], end)
             with tir.when(chunks[0] < chunks[1]):
                 yield tile, chunks
 

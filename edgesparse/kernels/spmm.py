@@ -17,12 +17,13 @@ without walking its page table. A tile's columns may first be copied side by sid
 Cores that issue in order stall on all that lies far apart: they always have panels, and load
 vectors as two halves, which issue beside multiply-adds.
 
-Threads share tiles and chunks of rows (`shares.py`); a call computes its chunks of a tile in one
-pass.
+Threads share tiles and chunks of rows (`shares.py`). Every tile reads all weights again: where
+those are many, a call goes over its tiles in several passes, some chunks of rows in each.
 
 Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours; blocking
-of the shared dimension and panels as in Goto & van de Geijn, Anatomy of High-Performance Matrix
-Multiplication, 2008; halves as in Arm Cortex-A55 Software Optimization Guide, section 3.
+of the shared dimension and of rows, and panels, as in Goto & van de Geijn, Anatomy of
+High-Performance Matrix Multiplication, 2008; halves as in Arm Cortex-A55 Software Optimization
+Guide, section 3.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Spmm:
             be computed in order; a part is then all tiles of a chunk.
         by_chunk: Whether parts are numbered chunk by chunk, rather than tile by tile: threads then
             share rows rather than pixels.
+        passes: How often a call goes over its tiles, each time for as many chunks.
         by_lane: Whether a multiply-add takes its weight from a lane of a vector: whole vectors of
             weights are then loaded at once.
         column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
@@ -122,6 +124,7 @@ class Spmm:
     chunks: int = 1
     ordered: bool = False
     by_chunk: bool = False
+    passes: int = 1
     by_lane: bool = False
     column_scale: int = 0
     reach: int = 0
@@ -147,7 +150,7 @@ class Spmm:
     @property
     def _shares(self) -> Shares:
         tiles = tuple((block.tiles, len(block.vectors)) for block in self.blocks)
-        return Shares(tiles, self.chunks, self.ordered, self.by_chunk)
+        return Shares(tiles, self.chunks, self.ordered, self.by_chunk, self.passes)
 
     @property
     def panel_width(self) -> int:
@@ -198,9 +201,10 @@ class Spmm:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             pointers = dict(zip(params, buffers, strict=True))
-            for number, block in enumerate(self.blocks):
-                with self._shares.tiles_of(number, first, last) as (tile, chunks):
-                    self._emit_tile(pointers, block, tile, chunks)
+            with tir.loop(self.passes) as turn:
+                for number, block in enumerate(self.blocks):
+                    with self._shares.tiles_of(number, first, last, turn) as (tile, chunks):
+                        self._emit_tile(pointers, block, tile, chunks)
 
         return tir.function(symbol, params, body, ranged=True)
 

@@ -110,14 +110,14 @@ def divide(value: Expr, by: int) -> tuple[Expr, Expr]:
     return tirx.truncdiv(value, const_i32(by)), tirx.truncmod(value, const_i32(by))
 
 
-def minimum(value: Expr, limit: int) -> Expr:
+def minimum(value: Expr, limit: Expr) -> Expr:
     """Return the smaller one of two int32."""
-    return tirx.min(value, const_i32(limit))
+    return tirx.min(value, _i32(limit))
 
 
-def maximum(value: Expr, limit: int) -> Expr:
+def maximum(value: Expr, limit: Expr) -> Expr:
     """Return the larger one of two int32."""
-    return tirx.max(value, const_i32(limit))
+    return tirx.max(value, _i32(limit))
 
 
 @contextmanager

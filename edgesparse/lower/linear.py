@@ -26,6 +26,8 @@ from edgesparse.plan import Arg, align_up
 # have to read far more than it writes.
 CHUNKED_BELOW_TILES = 8
 CHUNKS = 4
+# Where fewer tiles read the same weights, passes over them have little to gain.
+PASSES_FROM_TILES = 4
 ROWS_FIRST_BELOW_TILES = 4
 # Panels of a layer, so threads that can work on it: no phone has more cores that issue in order,
 # and few pages start more workers.
@@ -234,6 +236,7 @@ def _spmm(
             out_stride=kernel.out_stride if write is None else write,
             reach=_reach(operator),
             by_chunk=False,
+            passes=1,
         )
         return rows, args(read)
 
@@ -253,6 +256,9 @@ def _spmm_kernel(
     ordered = operator.tiles_overshoot
     tiles = sum(block.tiles for block in blocks)
     few = ordered or tiles < CHUNKED_BELOW_TILES
+    groups = -(-operator.rows // group)
+    passes = min(groups, _passes(b, packed)) if tiles >= PASSES_FROM_TILES else 1
+    chunks = min(CHUNKS, groups) if few else 1
     return Spmm(
         rows=operator.rows,
         group=group,
@@ -261,7 +267,8 @@ def _spmm_kernel(
         blocks=blocks,
         out_stride=operator.out_layout.plane_stride,
         k_blocks=len(packed),
-        chunks=min(CHUNKS, -(-operator.rows // group)) if few else 1,
+        chunks=align_up(chunks, passes),
+        passes=passes,
         ordered=ordered,
         by_chunk=not ordered
         and tiles < ROWS_FIRST_BELOW_TILES
@@ -274,6 +281,14 @@ def _spmm_kernel(
         ahead=_ahead(b) if group > 1 else 0,
         **fused,
     )
+
+
+def _passes(b: PlanBuilder, packed: Sequence[GroupedPatterns]) -> int:
+    """Return how often tiles are gone over so that a pass's weights stay in the cache."""
+    resident = b.target.core.resident_bytes
+    if not resident:
+        return 1
+    return max(1, -(-sum(block.values.nbytes for block in packed) // resident))
 
 
 def _ahead(b: PlanBuilder) -> int:

@@ -26,22 +26,23 @@ class Count:
 
     def emit(self, symbol):
         def body(first, last, y):
-            before = 0
-            for number, (tiles, _) in enumerate(self.shares.blocks):
-                of_block = self.shares.tiles_of(number, first, last)
-                with of_block as (tile, chunks), tir.between(*chunks) as chunk:
-                    at = (before + tile) * self.shares.chunks + chunk
-                    tir.store(y, at, tir.load(y, at) + 1.0)
-                before += tiles
+            with tir.loop(self.shares.passes) as turn:
+                before = 0
+                for number, (tiles, _) in enumerate(self.shares.blocks):
+                    of_block = self.shares.tiles_of(number, first, last, turn)
+                    with of_block as (tile, chunks), tir.between(*chunks) as chunk:
+                        at = (before + tile) * self.shares.chunks + chunk
+                        tir.store(y, at, tir.load(y, at) + 1.0)
+                    before += tiles
 
         return tir.function(symbol, {"y": "float32"}, body, ranged=True)
 
 
 @pytest.mark.parametrize("order", ["by tile", "by chunk", "ordered"])
-@pytest.mark.parametrize("chunks", [1, 4])
+@pytest.mark.parametrize(("chunks", "passes"), [(1, 1), (4, 1), (4, 2), (3, 3)])
 @pytest.mark.parametrize("blocks", BLOCKS)
-def test_all_chunks_of_all_tiles_once(monkeypatch, blocks, chunks, order):
-    shares = Shares(BLOCKS[blocks], chunks, order == "ordered", order == "by chunk")
+def test_all_chunks_of_all_tiles_once(monkeypatch, blocks, chunks, passes, order):
+    shares = Shares(BLOCKS[blocks], chunks, order == "ordered", order == "by chunk", passes)
     kernel, tiles = Count(shares), sum(count for count, _ in BLOCKS[blocks])
     rng, once = np.random.default_rng(0), np.ones(tiles * chunks, np.float32)
     for threads in (1, 2, 3, 7):
