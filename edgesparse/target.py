@@ -78,7 +78,7 @@ class Target:
     """What code is generated for.
 
     Attributes:
-        name: `host`, `arm64`, `wasm` or `wasm-relaxed`.
+        name: `host`, `arm64`, `arm64-a55`, `wasm` or `wasm-relaxed`.
         triple: LLVM target triple.
         cpu: LLVM CPU name, or "" for the triple's baseline.
         features: LLVM features on top of `cpu`, e.g. `+simd128`.
@@ -121,21 +121,43 @@ class Target:
         return self.triple.split("-", 1)[0]
 
 
-CORTEX_A76 = CpuModel("cortex-a76", 2, 2, 32, True, 16, 64 << 10, 2, 12, 2.4)
+CORTEX_A76 = CpuModel(
+    "cortex-a76",
+    fma_per_cycle=2,
+    loads_per_cycle=2,
+    registers=32,
+    broadcast_is_free=True,
+    bucket_cycles=16,
+    l1_bytes=64 << 10,
+    l2_line_cycles=2,
+    resume_cycles=12,
+    clock_ghz=2.4,
+)
 CORTEX_A55 = CpuModel(
-    "cortex-a55", 1, 0.5, 32, True, 25, 19 << 10, 11, 12, 1.8, in_order=True, panel_cycles=11
+    "cortex-a55",
+    fma_per_cycle=1,
+    loads_per_cycle=0.5,
+    registers=32,
+    broadcast_is_free=True,
+    bucket_cycles=25,
+    l1_bytes=19 << 10,
+    l2_line_cycles=11,
+    resume_cycles=12,
+    clock_ghz=1.8,
+    in_order=True,
+    panel_cycles=11,
 )
 V8_X86 = CpuModel(
     "v8 on x86-64",
-    2,
-    2,
-    16,
-    False,
-    2,
-    34 << 10,
-    2.6,
-    5.3,
-    3.8,
+    fma_per_cycle=2,
+    loads_per_cycle=2,
+    registers=16,
+    broadcast_is_free=False,
+    bucket_cycles=2,
+    l1_bytes=34 << 10,
+    l2_line_cycles=2.6,
+    resume_cycles=5.3,
+    clock_ghz=3.8,
     panel_cycles=2.1,
     tlb_pages=58,
     walk_cycles=2,
@@ -146,22 +168,44 @@ V8_X86 = CpuModel(
 )
 X86_AVX512 = CpuModel(
     "x86-64 avx-512",
-    2,
-    2,
-    32,
-    True,
-    8,
-    96 << 10,
-    1,
-    1.5,
-    3.8,
-    1 << 20,
+    fma_per_cycle=2,
+    loads_per_cycle=2,
+    registers=32,
+    broadcast_is_free=True,
+    bucket_cycles=8,
+    l1_bytes=96 << 10,
+    l2_line_cycles=1,
+    resume_cycles=1.5,
+    clock_ghz=3.8,
+    band_bytes=1 << 20,
     prefetch_bytes=4096,
     sweep_pressure=2.0,
     not_hidden=0.5,
 )
-X86_AVX2 = CpuModel("x86-64 avx2", 2, 2, 14, False, 12, 32 << 10, 2, 3, 3.8)
-X86_SSE = CpuModel("x86-64 sse", 1, 2, 14, False, 12, 32 << 10, 3, 6, 3.0)
+X86_AVX2 = CpuModel(
+    "x86-64 avx2",
+    fma_per_cycle=2,
+    loads_per_cycle=2,
+    registers=14,
+    broadcast_is_free=False,
+    bucket_cycles=12,
+    l1_bytes=32 << 10,
+    l2_line_cycles=2,
+    resume_cycles=3,
+    clock_ghz=3.8,
+)
+X86_SSE = CpuModel(
+    "x86-64 sse",
+    fma_per_cycle=1,
+    loads_per_cycle=2,
+    registers=14,
+    broadcast_is_free=False,
+    bucket_cycles=12,
+    l1_bytes=32 << 10,
+    l2_line_cycles=3,
+    resume_cycles=6,
+    clock_ghz=3.0,
+)
 
 # LLVM's schedule for the in-order A53 suits the A76 as well, and never spilled where its own does.
 ARM64 = Target("arm64", "aarch64-linux-gnu", "cortex-a53", (), 4, CORTEX_A76)
