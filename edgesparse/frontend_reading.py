@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.external_data_helper
 import onnx.numpy_helper
+import onnx_ir as ir
 
 from edgesparse.errors import (
     EdgeSparseError,
@@ -242,14 +243,13 @@ def _sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
 
 
 def _dense_bytes(dims: Iterable[int], data_type: int) -> int:
+    """Return the bytes of a tensor's raw data: elements of fewer than eight bits share one."""
     shape = tuple(dims)
     if any(extent < 0 for extent in shape):
         raise InvalidModelError(f"a tensor has the negative shape {shape}", hint=_EXPORT_HINT)
     if data_type == onnx.TensorProto.STRING:
         return 0
-    return math.prod(shape) * int(
-        np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize
-    )
+    return -(-math.prod(shape) * ir.DataType(data_type).bitwidth // 8)
 
 
 def _check_size(path: pathlib.Path, proto: onnx.ModelProto) -> None:

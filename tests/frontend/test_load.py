@@ -185,6 +185,30 @@ def test_external_data(tmp_path):
     )
 
 
+@pytest.mark.parametrize("shape", [(8, 4), (5, 3)])
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+def test_external_data_of_four_bits(kind, shape, tmp_path):
+    """Two elements share a byte; of an odd number the last has one to itself."""
+    inputs, outputs = shape
+    proto = texts.proto(
+        f"(float[1, {inputs}] x) => (float[1, {outputs}] y)"
+        " { v = DequantizeLinear(w, s) y = MatMul(x, v) }",
+        s=np.float32(0.1),
+        opset=21,
+    )
+    values = np.arange(inputs * outputs) % 8
+    array = values.astype(helper.tensor_dtype_to_np_dtype(kind)).reshape(shape)
+    proto.graph.initializer.append(numpy_helper.from_array(array, "w"))
+    path = tmp_path / "model.onnx"
+    settings = {"size_threshold": 0, "location": "weights.data"}
+    onnx.save(proto, path, save_as_external_data=True, **settings)
+    assert (tmp_path / "weights.data").is_file()
+    (node,) = frontend.load(path).graph
+    np.testing.assert_allclose(
+        node.inputs[1].const_value.numpy(), 0.1 * values.reshape(shape), rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize("indices", [[[0, 1], [2, 0]], [1, 4]])
 def test_sparse_initializer(indices, tmp_path):
     proto = texts.proto(
