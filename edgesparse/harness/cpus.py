@@ -159,12 +159,12 @@ def cpu_label(files: Mapping[str, str], clusters: Sequence[Cluster]) -> str:
 
 
 def describe_cpus(files: Mapping[str, str], clusters: Sequence[Cluster]) -> dict[str, Any]:
-    """Return what a result file says about the CPUs."""
+    """Return what a result file says about the CPUs, equal to what is read from one."""
     flags = cpu_flags(files)
     return {
         "cpu": cpu_label(files, clusters),
         "features": {name: flag in flags for name, flag in _TOLD_FEATURES.items()},
-        "clusters": [dataclasses.asdict(cluster) for cluster in clusters],
+        "clusters": [{**dataclasses.asdict(c), "cpus": list(c.cpus)} for c in clusters],
     }
 
 

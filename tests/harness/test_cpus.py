@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from adb_daemon.phone import cpuinfo
 
@@ -118,6 +120,7 @@ def test_arm_cores_have_names() -> None:
     assert cpu_label(files, clusters) == "4x Cortex-A55 + 4x Cortex-A76"
     told = describe_cpus(files, clusters)
     assert told["features"] == {"dotprod": True, "fp16": True, "i8mm": False}
+    assert json.loads(json.dumps(told)) == told
 
 
 def test_another_implementer_is_told_by_number() -> None:

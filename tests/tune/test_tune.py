@@ -16,6 +16,8 @@ from onnx import helper
 import edgesparse
 from edgesparse import compiler, tuning
 from edgesparse.errors import DeviceError, UsageError
+from edgesparse.harness.cpus import describe_cpus, read_clusters
+from edgesparse.harness.local import HostDevice
 from edgesparse.lower import lower
 from edgesparse.passes import editing, select_pattern
 from edgesparse.target import resolve_target
@@ -167,6 +169,16 @@ def test_what_is_known_is_not_measured_again(cache, model, timer):
     assert timer.calls == [5, 6, 5]
     assert not result.operators[0].is_known
     assert edgesparse.tune(model).operators[0].is_known
+
+
+def test_what_is_known_of_a_phone_is_not_measured_again(cache, model, timer, monkeypatch):
+    files = {"/sys/devices/system/cpu/online": "0-3"}
+    told = describe_cpus(files, read_clusters(files))
+    monkeypatch.setattr(HostDevice, "describe", lambda device: told)
+    timer.times = [1.0]
+    assert not edgesparse.tune(model).operators[0].is_known
+    assert edgesparse.tune(model).operators[0].is_known
+    assert timer.calls == [5]
 
 
 def test_equal_layers_are_measured_once(cache, tmp_path, timer):
