@@ -22,7 +22,7 @@ from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.samples import read_labels, read_samples
 from edgesparse.harness.session import Session
 from edgesparse.harness.tensors import Array
-from edgesparse.metrics import METRICS, check_metric
+from edgesparse.metrics import METRICS, check_metric, check_outputs
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -196,7 +196,7 @@ def check(
     check_metric(metric)
     _check_same_model(model, bundle, force=force)
     batches = dict(_batches(bundle, data, samples, seed))
-    labels = None if data is None else read_labels(data, batches["data"], metric)
+    labels = None if data is None else _labels(data, batches["data"], metric, bundle)
     tolerance = tolerance or Tolerance()
     reference = OrtSession(model, bundle.manifest["inputs"])
     differences: list[OutputDifference] = []
@@ -242,6 +242,16 @@ def _batches(
         yield "random", {t["name"]: random_array(random, t, samples) for t in tensors}
     if data is not None:
         yield "data", read_samples(data, tensors)
+
+
+def _labels(
+    data: str | pathlib.Path, inputs: Mapping[str, Array], metric: str, bundle: Bundle
+) -> Array | None:
+    """Return what is right for every sample of the first output, or None if the file has none."""
+    labels = read_labels(data, inputs, metric)
+    if labels is not None:
+        check_outputs(metric, labels, bundle.manifest["outputs"][0]["shape"], str(data))
+    return labels
 
 
 def _expected(session: Session, inputs: dict[str, Array], bundle: Bundle) -> dict[str, Array]:

@@ -11,7 +11,8 @@ Outputs come as (samples, *shape of the output). What a label is depends on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,24 +35,32 @@ def top1(outputs: Array, labels: Array) -> float:
 
 def token(outputs: Array, labels: Array) -> float:
     """Return the share of tokens whose largest output is their class."""
-    guesses = outputs.reshape(*labels.shape, -1).argmax(axis=-1)
-    return float(np.mean(guesses == labels))
+    scores = outputs.reshape(*labels.shape, -1)
+    counted = _is_class(labels, scores.shape[-1])
+    return float(np.mean(scores.argmax(axis=-1)[counted] == labels[counted]))
 
 
 def mean_iou(outputs: Array, labels: Array) -> float:
     """Return intersection over union of guessed and labelled pixels, mean over the classes.
 
     Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A Retrospective",
-    section 4.1.3. Pixels of all samples count together; classes that occur nowhere do not count.
+    section 4.1.3. Pixels of all samples count together; classes that occur nowhere do not count,
+    nor does what was guessed where the label is no class.
     """
     samples, height, width = labels.shape
     planes = outputs.reshape(samples, -1, height, width)
     classes = planes.shape[1]
-    pairs = labels.reshape(-1).astype(np.int64) * classes + planes.argmax(axis=1).reshape(-1)
+    counted = _is_class(labels, classes)
+    pairs = labels[counted].astype(np.int64) * classes + planes.argmax(axis=1)[counted]
     confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     both = np.diag(confusion)
     either = confusion.sum(axis=0) + confusion.sum(axis=1) - both
     return float((both[either > 0] / either[either > 0]).mean())
+
+
+def _is_class(labels: Array, classes: int) -> npt.NDArray[np.bool_]:
+    """Return which labels are one of so many classes."""
+    return (labels >= 0) & (labels < classes)
 
 
 def ap50(outputs: Array, labels: Array) -> float:
@@ -170,3 +179,49 @@ def check_labels(metric: str, labels: Array, samples: int, where: str) -> None:
             f"{where}: expected label to be {expected}, found {labels.dtype} {list(labels.shape)}",
             hint=hint,
         )
+
+
+def check_outputs(metric: str, labels: Array, shape: Sequence[int], where: str) -> None:
+    """Refuse labels that do not belong to outputs of this shape.
+
+    Args:
+        metric: A key of `METRICS`.
+        labels: Such as `check_labels` lets pass.
+        shape: Of one sample's output.
+        where: What holds the labels.
+
+    Raises:
+        UsageError: There are more or fewer a sample than the output has tokens or pixels, or no
+            label is a class of the output.
+    """
+    hint = f"--metric {metric} takes {_LABELS[metric][2]}"
+    found, expected = list(labels.shape[1:]), _label_shape(metric, shape)
+    if expected is not None and found != expected:
+        raise UsageError(
+            f"{where}: expected label to be {expected} a sample, as the output is {list(shape)},"
+            f" found {found}",
+            hint=hint,
+        )
+    classes = _classes(metric, shape)
+    if not _is_class(labels[:, :, 0] if metric == "ap50" else labels, classes).any():
+        raise UsageError(
+            f"{where}: expected label to hold classes below {classes}, as the output is"
+            f" {list(shape)}, found none",
+            hint=hint,
+        )
+
+
+def _label_shape(metric: str, shape: Sequence[int]) -> list[int] | None:
+    """Return the shape of one sample's label; None where it does not depend on the output's."""
+    if metric == "token":
+        return [math.prod(shape[:-1])]
+    return list(shape[-2:]) if metric == "mean_iou" else None
+
+
+def _classes(metric: str, shape: Sequence[int]) -> int:
+    """Return how many classes an output of this shape tells of."""
+    if metric == "top1":
+        return math.prod(shape)
+    if metric == "token":
+        return math.prod(shape[-1:])
+    return math.prod(shape[:-2]) if metric == "mean_iou" else max(0, math.prod(shape[:-1]) - 4)

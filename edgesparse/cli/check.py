@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     type=click.Choice(("top1", "token", "mean_iou", "ap50")),
     default="top1",
     show_default=True,
-    help="How labelled data is scored: classes, tokens, pixels or boxes.",
+    help="How labelled data is scored: classes, tokens, pixels or boxes. Tokens and pixels of no"
+    " class (-1, 255) do not count.",
 )
 @click.option(
     "--max-drop",

@@ -93,6 +93,15 @@ def test_unknown_metric(make_bundle, model) -> None:
         check(model, make_bundle(), DEVICES["host"], metric="f1")
 
 
+def test_labels_of_another_size_than_the_output(make_bundle, model, tmp_path) -> None:
+    """They are refused before anything runs."""
+    inputs = np.ones((3, 4), np.float32)
+    np.savez(tmp_path / "d.npz", x=inputs, label=np.zeros((3, 2), np.int64))
+    message = r"d\.npz: expected label to be \[1\] a sample, as the output is \[1, 4\], found \[2\]"
+    with pytest.raises(UsageError, match=message):
+        check(model, make_bundle(), DEVICES["host"], data=tmp_path / "d.npz", metric="token")
+
+
 def test_missing_model(make_bundle, tmp_path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
         check(tmp_path / "gone.onnx", make_bundle(), DEVICES["host"])

@@ -21,6 +21,18 @@ def test_mean_iou_counts_pixels_of_all_samples_together():
     assert metrics.mean_iou(planes[:, None], labels) == pytest.approx((5 / 6 + 2 / 3) / 2)
 
 
+@pytest.mark.parametrize("nothing", [-1, 255])
+def test_pixels_and_tokens_of_no_class_do_not_count(nothing):
+    kind = np.int64 if nothing < 0 else np.uint8
+    pixels = np.array([[[0, 0], [1, nothing]]], kind)
+    guesses = np.array([[[0, 1], [1, 0]]])
+    planes = np.stack([guesses == 0, guesses == 1], axis=1).astype(np.float32)
+    # Of the three that count, class 0 has 1 of 2 in the union, and class 1 too.
+    assert metrics.mean_iou(planes, pixels) == 0.5
+    scores = np.array([[[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]]])
+    assert metrics.token(scores, np.array([[1, nothing, 1]], kind)) == 0.5
+
+
 def boxes_of(*rows):
     """Outputs (1, 4 + 1, cells) from rows of left, top, right, bottom, score."""
     return np.array(rows, np.float64).T[None]
@@ -64,6 +76,42 @@ def test_classes_without_boxes_do_not_count():
 def test_labels_that_do_not_fit_are_refused(metric, labels):
     with pytest.raises(UsageError, match=r"d\.npz: expected label to be (3 )?(integers|floats)"):
         metrics.check_labels(metric, labels, 3, "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("metric", "shape", "label", "expected", "found"),
+    [
+        ("token", (1, 8, 4), (4,), [8], [4]),
+        ("token", (4,), (2,), [1], [2]),
+        ("mean_iou", (1, 3, 4, 4), (8, 2), [4, 4], [8, 2]),
+        ("mean_iou", (4,), (2, 2), [4], [2, 2]),
+    ],
+)
+def test_labels_of_another_size_than_the_output(metric, shape, label, expected, found):
+    with pytest.raises(UsageError) as refused:
+        metrics.check_outputs(metric, np.zeros((2, *label), np.int64), shape, "d.npz")
+    assert refused.value.message == (
+        f"d.npz: expected label to be {expected} a sample, as the output is {list(shape)},"
+        f" found {found}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "shape", "labels", "classes"),
+    [
+        ("top1", (1, 10), np.full(2, 10), 10),
+        ("token", (1, 8, 4), np.full((2, 8), -1), 4),
+        ("mean_iou", (1, 3, 4, 4), np.full((2, 4, 4), 255, np.uint8), 3),
+        ("ap50", (1, 6, 9), np.full((2, 3, 5), -1.0), 2),
+        ("ap50", (9,), np.zeros((2, 3, 5)), 0),
+    ],
+)
+def test_labels_none_of_which_is_a_class(metric, shape, labels, classes):
+    with pytest.raises(UsageError, match=f"to hold classes below {classes}, .* found none"):
+        metrics.check_outputs(metric, labels, shape, "d.npz")
+    if classes:
+        labels.flat[0] = classes - 1
+        metrics.check_outputs(metric, labels, shape, "d.npz")
 
 
 def test_unknown_metric():
