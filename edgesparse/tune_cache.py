@@ -145,6 +145,14 @@ class TuneCache:
         """Return the bytes of all entries."""
         return sum(path.stat().st_size for path in self.files())
 
+    def digest(self) -> str:
+        """Return the hexadecimal SHA-256 of all entries that can be read."""
+        found: dict[str, str] = {}
+        for path in self.files():
+            with contextlib.suppress(OSError):
+                found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return _digest(found)
+
     def clear(self) -> int:
         """Remove all entries and return how many there were.
 

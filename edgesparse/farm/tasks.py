@@ -12,12 +12,15 @@ import json
 import pathlib
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesparse.bundle import Bundle
-from edgesparse.errors import EdgeSparseError, OutputError
+from edgesparse.errors import DeviceError, EdgeSparseError, OutputError
 from edgesparse.farm.matrix import Settings
 from edgesparse.files import whole_file
+
+if TYPE_CHECKING:
+    from edgesparse.harness.devices import Device
 
 _KEY_FILE = "farm.json"
 
@@ -96,13 +99,20 @@ def compile_task(task: CompileTask) -> bool:
 
 
 def compile_key(task: CompileTask) -> str:
-    """Return what the bundle depends on: model, options, this program, and for `host` the CPU."""
+    """Return what the bundle depends on: model, options, this program, what was tuned here.
+
+    For `host` that is the CPU as well, for which alone tuned decisions count.
+    """
+    from edgesparse.harness.local import cpu_name
     from edgesparse.target import resolve_target
+    from edgesparse.tune_cache import TuneCache
 
     facts = [
         importlib.metadata.version("edgesparse"),
         _file_hash(task.model),
         sorted(task.shapes.items()),
+        TuneCache().digest(),
+        cpu_name() if task.target == "host" else None,
     ]
     return _hash([*facts, dataclasses.astuple(resolve_target(task.target))])
 
@@ -118,14 +128,15 @@ def measure_task(task: MeasureTask) -> tuple[dict[str, Any], bool]:
     from edgesparse.harness.profile import PROFILE_RUNS
 
     bundle, output = Bundle(task.bundle), pathlib.Path(task.output)
+    device = device_named(task.device)
     key = measure_key(task, bundle)
-    if not task.fresh and (kept := _read(output)) and kept.get("key") == key:
-        document: dict[str, Any] = kept["document"]
-        return document, False
+    kept = None if task.fresh else _read(output)
+    if kept and kept.get("key") == key and _is_of(device, kept["document"]):
+        return kept["document"], False
     settings = task.settings
     document = measure(
         [(task.label, bundle)],
-        fitting_device(device_named(task.device), bundle),
+        fitting_device(device, bundle),
         limits=settings.limits,
         against=task.model,
         profile_runs=PROFILE_RUNS if settings.profile else 0,
@@ -140,9 +151,19 @@ def measure_task(task: MeasureTask) -> tuple[dict[str, Any], bool]:
 
 
 def measure_key(task: MeasureTask, bundle: Bundle) -> str:
-    """Return what a result depends on, as far as it is known before."""
+    """Return what a result depends on, as far as it is known before; the result has its machine."""
     settings = dataclasses.astuple(task.settings)
     return _hash([bundle.manifest, task.label, task.device, task.threads, settings, task.model])
+
+
+def _is_of(device: Device, document: Mapping[str, Any]) -> bool:
+    """Whether a device has the CPU and the engine of a result; one that cannot be asked may."""
+    try:
+        told = device.describe()
+    except DeviceError:
+        return True
+    known = document["device"]
+    return all(key in known and known[key] == value for key, value in told.items())
 
 
 def _is_whole(folder: pathlib.Path) -> bool:

@@ -20,8 +20,11 @@ from edgesparse.errors import DeviceError, EdgeSparseError, InvalidModelError
 from edgesparse.farm import FarmRow, read_matrix, run_farm
 from edgesparse.farm.executors import EXECUTORS
 from edgesparse.farm.running import failure_of, plan_farm
+from edgesparse.farm.tasks import CompileTask, compile_task
 from edgesparse.harness.devices import HostDevice
 from edgesparse.harness.store import Store
+from edgesparse.tune_cache import Entry, TuneCache
+from edgesparse.user_cache import CACHE_VARIABLE
 
 QUICK = "measure: {runs: 5, warmup: 1, launches: 1}\n"
 
@@ -93,6 +96,46 @@ def test_what_is_done_is_not_done_again(write_model, tmp_path) -> None:
     path.write_text(path.read_text().replace("runs: 5", "runs: 6"))
     (row,), _, _ = run(path)
     assert (row.status, row.document["results"][0]["runs"]) == ("measured", 6)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_was_measured_on_another_machine_is_measured_again(
+    write_model, tmp_path, monkeypatch
+) -> None:
+    write_model()
+    path = tmp_path / "farm.yaml"
+    path.write_text(f"models: double.onnx\ntargets: host\n{QUICK}")
+    run(path)
+
+    def gone(device: HostDevice) -> None:
+        raise DeviceError("it does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostDevice, "describe", gone)
+        (row,), _, _ = run(path)
+        assert row.status == "kept"
+        patch.setattr(HostDevice, "describe", lambda device: {"cpu": "another"})
+        (row,), _, _ = run(path)
+        assert (row.status, row.document["device"]["cpu"]) == ("measured", "another")
+        (row,), _, _ = run(path)
+        assert row.status == "kept"
+        patch.setattr(HostDevice, "describe", lambda device: {"cpu": "another", "engine": "v2"})
+        (row,), _, _ = run(path)
+        assert row.status == "measured"
+
+
+def test_a_bundle_depends_on_what_was_tuned(write_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    task = CompileTask(str(write_model()), "double", "host", {}, str(tmp_path / "out" / "bundle"))
+    assert [compile_task(task), compile_task(task)] == [True, False]
+    cache = TuneCache()
+    for seconds in (0.3, 0.5):
+        cache.put(Entry("a" * 64, {"name": "host"}, (), 5, seconds, {}))
+        assert [compile_task(task), compile_task(task)] == [True, False]
+    cache.clear()
+    assert compile_task(task)
+    monkeypatch.setattr("edgesparse.harness.local.cpu_name", lambda: "another")
+    assert compile_task(task)
 
 
 @pytest.mark.usefixtures("at_once")
