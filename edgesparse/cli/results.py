@@ -8,7 +8,7 @@ import io
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgesparse.harness.store import Store, StoredResult
 
 _DEFAULT_MAX_REGRESSION = 0.05
+_DEFAULT_LAST = 50
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -46,43 +47,70 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option(
+    "--last",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only the newest N.  [default: 50; with --json, all]",
+)
 @_filters
 @db_option
 @json_option
 @markdown_option
-def list_command(db: pathlib.Path | None, as_json: bool, markdown: bool, **wanted: Any) -> None:
+def list_command(
+    last: int | None, db: pathlib.Path | None, as_json: bool, markdown: bool, **wanted: Any
+) -> None:
     """List results, the oldest first.
 
-    The change is against the result before of the same network, target, device and threads.
+    The change is against the result before of the same network, target, device and threads, as far
+    as their intervals tell; `results compare` looks at the samples.
     """
-    from edgesparse.cli.output import Grid, emit_json
-    from edgesparse.harness.store import in_series
-    from edgesparse.report import format_ms
+    from edgesparse.cli.output import emit_json, say
 
     with _open(db) as store:
         found = store.find(**wanted)
-        if as_json:
-            emit_json({"schema": 1, "results": [dataclasses.asdict(result) for result in found]})
-            return
-        changes = {
-            after.id: _compared(store, [before], after, math.inf)
-            for series in in_series(found)
-            for before, after in itertools.pairwise(series)
-        }
-        grid = Grid(
-            [
-                *(">Id", "Date", "Tag", "Name", "Target", "Device", ">Median", ">99 % interval"),
-                *(">Change", ">Its 99 % interval", "Verdict"),
-            ]
+    if as_json:
+        shown = found[-last:] if last else found
+        emit_json({"schema": 1, "results": [dataclasses.asdict(result) for result in shown]})
+        return
+    shown = found[-(last or _DEFAULT_LAST) :]
+    if len(shown) < len(found) and last is None:
+        say(f"note: {len(found) - len(shown)} older results are left out; `--last N` shows more")
+    _show_list(shown, _changes(found), markdown)
+
+
+def _changes(found: Sequence[StoredResult]) -> dict[int, Comparison]:
+    """Return number -> how a result compares with the one before it in its series."""
+    from edgesparse.harness.statistics import compare_intervals
+    from edgesparse.harness.store import in_series
+
+    pairs = (pair for series in in_series(found) for pair in itertools.pairwise(series))
+    return {
+        after.id: compare_intervals(after.estimate, before.estimate, math.inf)
+        for before, after in pairs
+    }
+
+
+def _show_list(
+    shown: Sequence[StoredResult], changes: Mapping[int, Comparison], markdown: bool
+) -> None:
+    from edgesparse.cli.output import Grid
+    from edgesparse.report import format_ms
+
+    grid = Grid(
+        [
+            *(">Id", "Date", "Tag", "Name", "Target", "Device", ">Median", ">99 % interval"),
+            *(">Change", ">Its 99 % interval", "Verdict"),
+        ]
+    )
+    for result in shown:
+        grid.add_row(
+            str(result.id),
+            result.date[:16].replace("T", " "),
+            *(result.tag, result.name, result.target, result.device),
+            *(format_ms(result.median_ms), _interval(result)),
+            *_change_cells(changes.get(result.id)),
         )
-        for result in found:
-            grid.add_row(
-                str(result.id),
-                result.date[:16].replace("T", " "),
-                *(result.tag, result.name, result.target, result.device),
-                *(format_ms(result.median_ms), _interval(result)),
-                *_change_cells(changes.get(result.id)),
-            )
     grid.show(markdown=markdown)
 
 
@@ -120,6 +148,15 @@ def show_command(number: int, db: pathlib.Path | None, as_json: bool) -> None:
     show_default=True,
     help="Compare with so many results before, together: what differs from day to day is noise.",
 )
+@click.option(
+    "--since",
+    "days",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Compare only what was measured that long before the newest result, or later.",
+)
 @_filters
 @click.option(
     "--max-regression",
@@ -134,6 +171,7 @@ def compare_command(
     numbers: tuple[int, ...],
     before_tag: str | None,
     pool: int,
+    days: float,
     max_regression: float | None,
     db: pathlib.Path | None,
     as_json: bool,
@@ -142,15 +180,18 @@ def compare_command(
 ) -> None:
     """Compare results: of every network, target and device the last with the one before.
 
+    What is no longer measured is left out: see --since.
+
     BEFORE AFTER are numbers that `results list` shows; without AFTER it is the newest result of the
     same series. Exits with 5 when a result is slower than accepted, and by more than the samples
     scatter.
     """
     from edgesparse.cli.output import emit_json
+    from edgesparse.cli.results_steps import steps_of
 
     limit = _DEFAULT_MAX_REGRESSION if max_regression is None else max_regression
     with _open(db) as store:
-        steps = _steps(store, numbers, before_tag, pool, wanted)
+        steps = steps_of(store, numbers, before_tag, pool, days, wanted)
         rows = [
             (before[-1], after, _compared(store, before, after, limit)) for before, after in steps
         ]
@@ -288,53 +329,6 @@ def _interval(result: StoredResult) -> str:
 def _described(result: StoredResult) -> str:
     name, target, device, cpu, threads = result.series
     return f"{name} for {target} on {device} ({cpu}), {threads} threads"
-
-
-def _steps(
-    store: Store,
-    numbers: Sequence[int],
-    before_tag: str | None,
-    pool: int,
-    wanted: dict[str, Any],
-) -> list[tuple[list[StoredResult], StoredResult]]:
-    """Return what is to be compared: earlier results, the last of which is shown, and a later."""
-    from edgesparse.cli.output import say
-    from edgesparse.errors import UsageError
-    from edgesparse.harness.store import in_series, latest_steps
-
-    if len(numbers) > 2 or (numbers and before_tag):
-        raise UsageError("expected at most two results", hint="compare them two by two")
-    if pool > 1 and (numbers or before_tag):
-        raise UsageError("--pool takes the results before the last one", hint="name none")
-    if numbers:
-        before = store.one(numbers[0])
-        after = store.one(numbers[1]) if len(numbers) == 2 else _newest_like(store, before)
-        return [([before], after)]
-    found = store.find(**wanted if before_tag is None else {**wanted, "tag": before_tag})
-    if not found:
-        raise UsageError(
-            f"{store.path} holds no such result",
-            hint="`edgesparse results list` shows what is kept",
-        )
-    if before_tag is None:
-        steps = latest_steps(found, pool)
-    else:
-        newest = [(series[-1], _newest_like(store, series[-1])) for series in in_series(found)]
-        steps = [([before], after) for before, after in newest if before.id != after.id]
-    if not steps:  # the first night of a nightly job is no failure
-        say("note: there is nothing to compare yet: no network was measured twice on one device")
-    return steps
-
-
-def _newest_like(store: Store, result: StoredResult) -> StoredResult:
-    alike = store.find(
-        name=result.name,
-        target=result.target,
-        device=result.device,
-        cpu=result.cpu,
-        threads=result.threads,
-    )
-    return alike[-1]
 
 
 def _emit(document: Any, output: pathlib.Path | None) -> None:

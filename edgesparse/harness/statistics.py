@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
+Estimate = tuple[float, Interval]
 
 CONFIDENCE = 0.99
 
@@ -220,6 +221,31 @@ def compare_with_baseline(
     ratio = float(np.median(samples_ms) / np.median(baseline_ms))
     interval = median_ratio_interval(samples_ms, baseline_ms, launches)
     return _comparison(ratio, interval, max_regression)
+
+
+def compare_intervals(after: Estimate, before: Estimate, max_regression: float) -> Comparison:
+    """Return how a median compares with an earlier one, without the samples of either.
+
+    Source: limits of a ratio recovered from those of its parts, on the logarithmic scale; Zou and
+    Donner, Construction of confidence limits about effect measures: a general approach, Statistics
+    in Medicine 27, 2008.
+
+    Args:
+        after: Median and its interval, in ms.
+        before: The same of the earlier one.
+        max_regression: 0.05 allows 5 %.
+    """
+    (median, (low, high)), (median_before, (low_before, high_before)) = after, before
+    down = np.hypot(_log_distance(low, median), _log_distance(median_before, high_before))
+    up = np.hypot(_log_distance(median, high), _log_distance(low_before, median_before))
+    ratio = median / median_before
+    interval = float(ratio * np.exp(-down)), float(ratio * np.exp(up))
+    return _comparison(ratio, interval, max_regression)
+
+
+def _log_distance(low: float, high: float) -> float:
+    """Return how far apart two times are; the percentiles of few samples may miss the median."""
+    return max(0.0, float(np.log(high / low)))
 
 
 def compare_side_by_side(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -23,7 +24,7 @@ from typing import Any
 from edgesparse.errors import OutputError, UsageError
 from edgesparse.harness.closing import Closing
 from edgesparse.harness.results import now
-from edgesparse.harness.statistics import median_interval
+from edgesparse.harness.statistics import Estimate, median_interval
 
 # What a file lacks is made up for when it is opened. Never change an entry, append one.
 MIGRATIONS: tuple[str, ...] = (
@@ -82,6 +83,12 @@ class StoredResult:
     def series(self) -> tuple[str, str, str, str, int]:
         """What results must share to be compared."""
         return self.name, self.target, self.device, self.cpu, self.threads
+
+    @property
+    def estimate(self) -> Estimate:
+        """Its median and the interval of it, in ms; none wide where it is not known."""
+        low, high = (self.median_ms if ms is None else ms for ms in (self.low_ms, self.high_ms))
+        return self.median_ms, (low, high)
 
 
 def default_path() -> pathlib.Path:
@@ -283,6 +290,20 @@ def latest_steps(
     """
     groups = [group for group in in_series(results) if len(group) > 1]
     return [(group[-1 - before : -1] or group[:-1], group[-1]) for group in groups]
+
+
+def earliest_recent(results: Sequence[StoredResult], days: float) -> str:
+    """Return the date from which on results count as recent: so many days before the newest.
+
+    Args:
+        results: The oldest first; at least one.
+        days: How many.
+    """
+    newest = results[-1].date
+    try:
+        return (datetime.datetime.fromisoformat(newest) - datetime.timedelta(days)).isoformat()
+    except (ValueError, OverflowError):  # of a document that somebody else wrote
+        return ""
 
 
 def pooled(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

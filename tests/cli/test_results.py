@@ -51,6 +51,28 @@ def test_weeks_are_listed_with_every_change(run, keep) -> None:
     assert "| v3 |" in markdown and "v2" not in markdown
 
 
+def test_list_shows_the_newest_and_reads_no_samples(run, keep, monkeypatch) -> None:
+    def refuse(store, number):
+        raise AssertionError("a document was read")
+
+    for ms in (1.0, 1.2, 0.9):
+        keep(ms)
+    monkeypatch.setattr("edgesparse.harness.store.Store.document", refuse)
+    outcome = run("results", "list", "--last", 2, *DB)
+    assert re.findall(r"^ *(\d) .*?([+-]\d+\.\d %)", outcome.out, re.MULTILINE) == [
+        ("2", "+20.0 %"),
+        ("3", "-25.0 %"),
+    ]
+    assert outcome.err == ""
+    monkeypatch.setattr("edgesparse.cli.results._DEFAULT_LAST", 1)
+    outcome = run("results", "list", *DB)
+    assert "-25.0 %" in outcome.out and "+20.0 %" not in outcome.out
+    assert "note: 2 older results are left out; `--last N` shows more" in outcome.err
+    assert len(run("results", "list", "--json", *DB).document["results"]) == 3
+    (newest,) = run("results", "list", "--json", "--last", 1, *DB).document["results"]
+    assert newest["id"] == 3
+
+
 def test_list_json(run, keep) -> None:
     keep(1.0)
     (result,) = run("results", "list", "--json", *DB).document["results"]
@@ -81,6 +103,29 @@ def test_the_last_is_compared_with_the_one_before(run, keep) -> None:
     assert entry["is_regression"]
     assert entry["interval"][0] < entry["change"] < entry["interval"][1]
     assert (entry["before"]["id"], entry["after"]["id"]) == (2, 3)
+
+
+def test_what_is_no_longer_measured_fails_no_job(run, keep) -> None:
+    def days(day: int) -> str:
+        return f"2026-01-{day:02}T03:00:00+00:00"
+
+    keep(1.0, days(1), "v1")
+    keep(1.2, days(2))
+    assert run("results", "compare", *DB).code == 5
+    for day in (9, 10):
+        keep(5.0, days(day), result={"name": "other"})
+    for options in ((), ("--before-tag", "v1")):
+        outcome = run("results", "compare", *options, *DB)
+        assert (outcome.code, "fake" in outcome.out) == (0, False)
+        assert "note: 1 series, older than the newest result by more than 1 d" in outcome.err
+        assert run("results", "compare", "--since", 8, *options, *DB).code == 5
+    assert "other" in run("results", "compare", *DB).out
+    # What is named may be of any age.
+    for named in (("--name", "fake"), (1, 2)):
+        assert run("results", "compare", *named, *DB).code == 5
+    # A series of one result is new, and hides no other's age.
+    keep(1.0, days(30), result={"name": "new"})
+    assert "note: 2 series" in run("results", "compare", *DB).err
 
 
 def test_two_that_are_named(run, keep) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from edgesparse.harness.statistics import (
+    compare_intervals,
     compare_with_baseline,
     median_interval,
     median_ratio_interval,
@@ -129,6 +130,23 @@ def test_a_clear_regression() -> None:
     assert found.change == pytest.approx(0.2)
     assert found.interval[0] <= found.change <= found.interval[1]
     assert found.interval == (pytest.approx(0.2, abs=0.01), pytest.approx(0.2, abs=0.01))
+    assert found.is_regression
+
+
+def test_intervals_alone_tell_nearly_what_samples_tell() -> None:
+    random = np.random.default_rng(3)
+    before, after = random.gamma(9, 1 / 9, 400), 1.1 * random.gamma(9, 1 / 9, 400)
+    expected = compare_with_baseline(after, before, 0.05)
+    estimates = [(float(np.median(s)), median_interval(s)) for s in (after, before)]
+    found = compare_intervals(*estimates, 0.05)
+    assert found.change == pytest.approx(expected.change)
+    assert found.interval == pytest.approx(expected.interval, abs=0.03)
+    assert (found.exceeds_limit, found.exceeds_noise) == (True, expected.exceeds_noise)
+
+
+def test_an_interval_that_misses_its_median_is_no_wider_than_nothing() -> None:
+    found = compare_intervals((2.0, (2.5, 2.5)), (1.0, (1.0, 1.0)), 0.05)
+    assert found.interval == pytest.approx((1.0, 1.5))
     assert found.is_regression
 
 

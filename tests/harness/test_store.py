@@ -14,6 +14,7 @@ from edgesparse.harness.store import (
     MIGRATIONS,
     Store,
     default_path,
+    earliest_recent,
     in_series,
     latest_steps,
     pooled,
@@ -94,6 +95,22 @@ def test_series_are_of_one_network_target_device_and_threads(tmp_path: pathlib.P
     for before, medians in ((1, [2]), (2, [1, 2]), (9, [1, 2])):
         ((earlier, last),) = latest_steps(found, before)
         assert ([r.median_ms for r in earlier], last.median_ms) == (medians, 3)
+
+
+@pytest.mark.parametrize(
+    ("date", "earliest"),
+    [
+        ("2026-03-01T03:00:00+00:00", "2026-02-28T03:00:00+00:00"),
+        ("2026-03-01", "2026-02-28T00:00:00"),
+        ("of old", ""),
+    ],
+)
+def test_what_is_recent_is_counted_from_the_newest(tmp_path, date, earliest) -> None:
+    with Store(tmp_path / "r.sqlite") as store:
+        store.add(document(date="2025-01-01"))
+        store.add(document(date=date))
+        assert earliest_recent(store.find(), days=1) == earliest
+        assert earliest_recent(store.find(), days=1e9) == ""
 
 
 def test_results_are_pooled_as_launches() -> None:
