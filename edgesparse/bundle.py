@@ -34,6 +34,7 @@ from edgesparse.manifest import (
     check_files,
     check_weights_header,
     describe,
+    json_bytes,
     pack_weights,
     read_manifest,
     read_specs,
@@ -223,6 +224,11 @@ class Bundle:
     def name(self) -> str:
         """The model's name, a C identifier."""
         return str(self.manifest["name"])
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Hexadecimal SHA-256 of the manifest, and so of all files: no other bundle has it."""
+        return hashlib.sha256(json_bytes(self.manifest)).hexdigest()
 
     def run(self, inputs: Mapping[str, npt.ArrayLike], threads: int = 1) -> dict[str, Array]:
         """Return output name -> array for one run of the model in this process.

@@ -109,6 +109,7 @@ class CheckResult:
         tolerance: What was allowed.
         outputs: Every output, on random inputs and on the data.
         accuracy: With labelled data only.
+        manifest_sha256: Of the bundle's manifest; "" where it is not known.
     """
 
     bundle: str
@@ -118,6 +119,7 @@ class CheckResult:
     tolerance: Tolerance
     outputs: tuple[OutputDifference, ...]
     accuracy: Accuracy | None
+    manifest_sha256: str = ""
 
     @property
     def problems(self) -> list[str]:
@@ -217,6 +219,7 @@ def check(
         tolerance=tolerance,
         outputs=tuple(differences),
         accuracy=accuracy,
+        manifest_sha256=bundle.manifest_sha256,
     )
 
 
@@ -337,7 +340,9 @@ def read_result(path: str | pathlib.Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
-    fields = {field.name for field in dataclasses.fields(CheckResult)}
+    # What has a default came later: documents of before lack it.
+    missing = dataclasses.MISSING
+    fields = {each.name for each in dataclasses.fields(CheckResult) if each.default is missing}
     if not isinstance(document, dict) or not fields <= document.keys():
         raise UsageError(f"{path} is not a result of `edgesparse check --json`", hint=hint)
     return document

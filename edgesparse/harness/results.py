@@ -2,12 +2,12 @@
 
     {"schema": 1, "edgesparse": "0.1.0", "date": "2026-01-31T12:00:00+00:00", "threads": 1,
      "device": {"name", "emulated", "cpu", "machine", "pinned_cpu", "pinned_cpus", ...},
-     "results": [{"bundle", "name", "target", "model_sha256", "median_ms", "median_interval_ms",
-                  "min_ms", "p90_ms", "p99_ms", "outlier_share", "first_ms", "runs", "warmup_runs",
-                  "batch", "launches", "open_ms", "timer_resolution_ns", "arena_bytes",
-                  "shipped_bytes", "roofline", "ratio", "ratio_interval", "over_first",
-                  "over_first_interval", "samples_ms", "layers", "by_type", "profile_overhead",
-                  "baseline"}],
+     "results": [{"bundle", "name", "target", "model_sha256", "manifest_sha256", "median_ms",
+                  "median_interval_ms", "min_ms", "p90_ms", "p99_ms", "outlier_share", "first_ms",
+                  "runs", "warmup_runs", "batch", "launches", "open_ms", "timer_resolution_ns",
+                  "arena_bytes", "shipped_bytes", "roofline", "ratio", "ratio_interval",
+                  "over_first", "over_first_interval", "samples_ms", "layers", "by_type",
+                  "profile_overhead", "baseline"}],
      "against": null or {"peer", "version", "model", "median_ms", ..., "ratio", "samples_ms"},
      "conditions": {"before", "during", "after"}, "warnings": [sentence]}
 
@@ -157,6 +157,7 @@ def _result_entry(
         "name": manifest["name"],
         "target": manifest["target"]["name"],
         "model_sha256": manifest["model_sha256"],
+        "manifest_sha256": result.bundle.manifest_sha256,
         **_timing_entry(result.timing),
         "open_ms": result.ready.get("open_ms"),
         "timer_resolution_ns": result.ready.get("timer_resolution_ns"),

@@ -6,11 +6,13 @@ result alone makes a page as well as a bundle does.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.harness.results import shipped_bytes
+from edgesparse.report.owners import identity_of, owner_of_result, owners_of_check, told_of
 from edgesparse.report.wording import is_sparse, reordering
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Section:
     Attributes:
         name: Of the network.
         target: What it was compiled for.
+        label: What the user called the bundle, where another section has its place; else "".
         model_sha256: Of the model.
         shipped_bytes: Code and weights an application ships.
         arena_bytes: Memory it computes in.
@@ -68,6 +71,7 @@ class Section:
 
     name: str
     target: str
+    label: str
     model_sha256: str
     shipped_bytes: int
     arena_bytes: int
@@ -78,6 +82,11 @@ class Section:
 
     @property
     def title(self) -> str:
+        """Target, device, threads, and the bundle where these are not enough."""
+        return f"{self.place} ({self.label})" if self.label else self.place
+
+    @property
+    def place(self) -> str:
         """Target, device and threads."""
         if self.timed is None:
             return self.target
@@ -135,44 +144,90 @@ def sections_of(
 
     Args:
         bundles: In order.
-        benchmarks: Documents of `bench --json`; of results that agree in model, target, device and
-            threads the last counts.
+        benchmarks: Documents of `bench --json`; of results that agree in bundle, device and threads
+            the last counts. Those that could be of several bundles have sections of their own.
         checks: Documents of `check --json`.
     """
-    measured = {
-        (
-            (result["model_sha256"], result["target"]),
-            (document["device"]["name"], document.get("threads", 1)),
-        ): Timed(document, result)
-        for document in benchmarks
-        for result in document["results"]
-    }
-    keys = [(b.manifest["model_sha256"], b.manifest["target"]["name"]) for b in bundles]
+    subjects = _gathered(bundles, benchmarks)
+    told = [subject.told for subject in subjects]
+    owners = [owners_of_check(check, told, checks) for check in checks]
     found: list[Section] = []
-    for bundle, key in zip(bundles, keys, strict=True):
-        own = [timed for (model, _), timed in measured.items() if model == key]
-        found += [_section_of_bundle(bundle, timed, checks) for timed in own or (None,)]
-    alone = [timed for (model, _), timed in measured.items() if model not in keys]
-    return found + [_section_of_result(timed, checks) for timed in alone]
+    for index, subject in enumerate(subjects):
+        own = [check for check, indices in zip(checks, owners, strict=True) if index in indices]
+        found += subject.sections(own)
+    return _told_apart(found)
 
 
-def _section_of_bundle(bundle: Bundle, timed: Timed | None, checks: Sequence[Document]) -> Section:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Subject:
+    """A bundle, or what results tell of one that is not there.
+
+    Attributes:
+        told: Its name, hashes and target, as a result has them.
+        bundle: The bundle, or None.
+        timed: Device and threads -> the last measurement.
+    """
+
+    told: Document
+    bundle: Bundle | None
+    timed: dict[tuple[str, int], Timed] = dataclasses.field(default_factory=dict)
+
+    def sections(self, checks: list[Document]) -> list[Section]:
+        """Return a section for each measurement; one of a bundle without."""
+        if self.bundle is None:
+            return [_section_of_result(timed, checks) for timed in self.timed.values()]
+        each: list[Timed | None] = [*self.timed.values()]
+        return [_section_of_bundle(self.bundle, timed, checks) for timed in each or [None]]
+
+
+def _gathered(bundles: Sequence[Bundle], benchmarks: Iterable[Document]) -> list[_Subject]:
+    """Return the bundles with their results, then those of which there are only results."""
+    entries = [(document, result) for document in benchmarks for result in document["results"]]
+    results = [result for _, result in entries]
+    subjects = [_Subject(told_of(bundle), bundle) for bundle in bundles]
+    told = [subject.told for subject in subjects]
+    alone: dict[tuple[str, ...], _Subject] = {}
+    for document, result in entries:
+        owner = owner_of_result(result, told, results)
+        subject = (
+            alone.setdefault(identity_of(result), _Subject(result, None))
+            if owner is None
+            else subjects[owner]
+        )
+        where = document["device"]["name"], document.get("threads", 1)
+        subject.timed[where] = Timed(document, result)
+    return [*subjects, *alone.values()]
+
+
+def _told_apart(sections: Sequence[Section]) -> list[Section]:
+    """Return sections with the bundle's name in those titles only that several would have."""
+    titles = collections.Counter((section.name, section.place) for section in sections)
+    return [
+        section
+        if titles[section.name, section.place] > 1
+        else dataclasses.replace(section, label="")
+        for section in sections
+    ]
+
+
+def _section_of_bundle(bundle: Bundle, timed: Timed | None, checks: list[Document]) -> Section:
     manifest = bundle.manifest
     name, target = manifest["name"], manifest["target"]["name"]
     return Section(
         name=name,
         target=target,
+        label=str(bundle.path),
         model_sha256=manifest["model_sha256"],
         shipped_bytes=shipped_bytes(bundle),
         arena_bytes=manifest["arena_bytes"],
         roofline=manifest["target"].get("roofline"),
         timed=timed,
-        checks=_checks_of(name, target, checks),
+        checks=checks,
         layers=_with_times(manifest["layers"], timed),
     )
 
 
-def _section_of_result(timed: Timed, checks: Sequence[Document]) -> Section:
+def _section_of_result(timed: Timed, checks: list[Document]) -> Section:
     result = timed.result
     layers = [
         {**layer, "output_shape": layer["shape"], "macs": layer.get("macs", layer["nonzero_macs"])}
@@ -182,18 +237,15 @@ def _section_of_result(timed: Timed, checks: Sequence[Document]) -> Section:
     return Section(
         name=result["name"],
         target=result["target"],
+        label=result["bundle"],
         model_sha256=result["model_sha256"],
         shipped_bytes=result["shipped_bytes"],
         arena_bytes=result["arena_bytes"],
         roofline=result.get("roofline"),
         timed=timed,
-        checks=_checks_of(result["name"], result["target"], checks),
+        checks=checks,
         layers=_with_times(layers, timed),
     )
-
-
-def _checks_of(name: str, target: str, checks: Sequence[Document]) -> list[Document]:
-    return [check for check in checks if check["target"] == target and check["name"] == name]
 
 
 _UNTIMED = {"median_us": None, "share": None, "useful_gflops": None}

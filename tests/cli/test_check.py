@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from edgesparse.check import Accuracy, CheckResult, Tolerance, check, compare
+from edgesparse.check import Accuracy, CheckResult, Tolerance, check, compare, read_result
 from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.harness.devices import DEVICES
 
@@ -80,6 +82,18 @@ def test_an_accuracy_drop_is_an_error() -> None:
 
 def test_a_gain_is_none() -> None:
     result(99.0, 0.0).raise_problems()
+
+
+def test_a_document_of_before_there_were_hashes(tmp_path) -> None:
+    document = json.loads(json.dumps(result(99.0, 0.5).to_json()))
+    del document["manifest_sha256"]
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(document))
+    assert read_result(path) == document
+    del document["accuracy"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="is not a result of `edgesparse check --json`"):
+        read_result(path)
 
 
 def test_random_inputs_depend_on_the_seed_only(make_bundle, model) -> None:

@@ -18,6 +18,7 @@ from edgesparse.errors import UsageError
 from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
 from edgesparse.report import report
+from edgesparse.report.sections import sections_of
 
 PHONE, DESK = 390, 1200
 
@@ -113,7 +114,72 @@ def test_a_result_of_another_bundle_stands_beside(document, tmp_path) -> None:
     bundle = write_fake_bundle(tmp_path / "b", model_sha256="f" * 64)
     page = report([bundle], benchmarks=[document])
     assert "not timed" in page
-    assert page.count("<h2>host</h2>") == 2
+    assert f"<h2>host ({bundle.path})</h2>" in page and "<h2>host (net)</h2>" in page
+
+
+def renamed(document, label: str, ms: float, **changes):
+    """The result of a bundle of another name that takes another time."""
+    other = copy.deepcopy(document)
+    other["results"][0] |= {"bundle": label, "median_ms": ms, **changes}
+    return other
+
+
+def medians(sections) -> list[float | None]:
+    return [one.timed.result["median_ms"] if one.timed else None for one in sections]
+
+
+def test_two_bundles_of_one_model_keep_their_own_times_and_checks(document, check, tmp_path):
+    bundles = [write_fake_bundle(tmp_path / name, mode=name) for name in ("plain", "reordered")]
+    hashes = [bundle.manifest_sha256 for bundle in bundles]
+    assert hashes[0] != hashes[1]
+    documents = [
+        renamed(document, "a label", ms, manifest_sha256=told)
+        for ms, told in zip((1.0, 2.0), hashes, strict=True)
+    ]
+    checks = [{**check, "bundle": "x", "manifest_sha256": told} for told in hashes]
+    found = sections_of(bundles, documents, checks)
+    assert medians(found) == [1.0, 2.0]
+    assert [section.checks for section in found] == [checks[:1], checks[1:]]
+    assert [s.title for s in found] == [f"host ({bundle.path})" for bundle in bundles]
+    # The same without the bundles, and of a bundle that is no longer that of the result.
+    found = sections_of([], documents, checks)
+    assert medians(found) == [1.0, 2.0]
+    assert [section.checks for section in found] == [checks[:1], checks[1:]]
+    assert medians(sections_of(bundles[:1], documents[1:], [])) == [None, 2.0]
+
+
+def test_documents_without_a_hash_go_by_the_bundles_name(document, check, tmp_path):
+    bundles = [write_fake_bundle(tmp_path / name, mode=name) for name in ("plain", "reordered")]
+    del document["results"][0]["manifest_sha256"]
+    paths = [str(bundle.path) for bundle in bundles]
+    documents = [renamed(document, path, ms) for ms, path in zip((1.0, 2.0), paths, strict=True)]
+    checks = [{**check, "bundle": path} for path in paths]
+    found = sections_of(bundles, documents, checks)
+    assert medians(found) == [1.0, 2.0]
+    assert [section.checks for section in found] == [checks[:1], checks[1:]]
+    # One bundle and results of one: it is that one, whatever it was called.
+    named = renamed(document, "net", 3.0)
+    (section,) = sections_of(bundles[:1], [named], [{**check, "bundle": "net"}])
+    assert (section.timed.result["median_ms"], len(section.checks)) == (3.0, 1)
+    # Of which of two it is nobody knows.
+    found = sections_of(bundles, [named], [{**check, "bundle": "gone"}])
+    assert medians(found) == [None, None, 3.0]
+    assert not any(section.checks for section in found)
+    found = sections_of(bundles[:1], [documents[1], named], [])
+    assert medians(found) == [None, 2.0, 3.0]
+
+
+def test_bundles_that_are_equal_are_told_apart_by_name(document, check, tmp_path):
+    bundles = [write_fake_bundle(tmp_path / name) for name in ("base", "head")]
+    documents = [
+        renamed(document, str(bundle.path), ms)
+        for ms, bundle in zip((1.0, 2.0), bundles, strict=True)
+    ]
+    told = document["results"][0]["manifest_sha256"]
+    assert {bundle.manifest_sha256 for bundle in bundles} == {told}
+    found = sections_of(bundles, documents, [{**check, "manifest_sha256": told}])
+    assert medians(found) == [1.0, 2.0]
+    assert all(len(section.checks) == 1 for section in found)
 
 
 def test_nothing_to_show() -> None:
