@@ -65,7 +65,7 @@ def write_bundle(
         target: What it was compiled for.
         object_bytes: The object file with `<plan.name>_main`.
         output: Directory to write; a bundle that is there is replaced.
-        model_sha256: Hexadecimal SHA-256 of the model file, for the manifest.
+        model_sha256: The model's, from `model_digest`, for the manifest.
         progress: Told in a sentence when something slow begins.
         relaxed: For WebAssembly, maybe a second object file, with relaxed SIMD.
         embed: Put the weights into the WebAssembly modules.

@@ -8,7 +8,6 @@ own. Values are compared elementwise, like `numpy.testing.assert_allclose`: a va
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -193,6 +192,7 @@ def check(
     Raises:
         UsageError: The bundle was compiled from another model, the data does not fit, or the
             metric is unknown.
+        InvalidModelError: A file with the model's weights is missing.
         DeviceError: The device failed.
     """
     check_metric(metric)
@@ -224,10 +224,9 @@ def check(
 
 
 def _check_same_model(model: str | pathlib.Path, bundle: Bundle, *, force: bool) -> None:
-    try:
-        digest = hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"cannot read {model}: {error.strerror}") from error
+    from edgesparse.model_files import model_digest
+
+    digest = model_digest(model)
     if digest != bundle.manifest["model_sha256"] and not force:
         raise UsageError(
             f"{bundle.path} was compiled from another model than {model}: expected SHA-256"

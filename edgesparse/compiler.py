@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgesparse import frontend, passes
 from edgesparse.bundle import Bundle, check_output, write_bundle
 from edgesparse.errors import UsageError
 from edgesparse.lower import SUPPORTED, layer_of, lower
+from edgesparse.model_files import model_digest
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass, UnstructuredPatternPass
 from edgesparse.plan import Layer
@@ -89,7 +89,7 @@ def compile(
     say("reading the model", 0.0)
     prepared = prepare(path, resolved, shapes, say, reorder=reorder)
     optimised = _decide(prepared, resolved, tuned, select)
-    return build(optimised, resolved, Path(output), symbol, _sha256(path), say, embed)
+    return build(optimised, resolved, Path(output), symbol, model_digest(path), say, embed)
 
 
 def inspect(
@@ -168,7 +168,7 @@ def build(
         target: What to generate code for.
         output: Folder of the bundle.
         name: Prefix of every C symbol.
-        model_sha256: Hexadecimal SHA-256 of the model file, for the manifest.
+        model_sha256: The model's, from `model_digest`, for the manifest.
         progress: Told the stage and the finished fraction.
         embed: Put the weights into the WebAssembly modules.
     """
@@ -210,10 +210,6 @@ def _checked_identifier(name: str) -> str:
             hint=f"use letters, digits and underscores, e.g. `--name {c_identifier(name)}`",
         )
     return name
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _say_nothing(stage: str, fraction: float) -> None:

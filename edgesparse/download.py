@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 from edgesparse import npm
 from edgesparse.bundle import Bundle
-from edgesparse.errors import UsageError
 from edgesparse.manifest import MANIFEST, WEIGHTS
 
 PEER = "onnxruntime-web"
@@ -143,31 +141,16 @@ def model_of(bundle: Bundle, models: Iterable[Path]) -> Path | None:
 
     Raises:
         UsageError: A file cannot be read.
+        InvalidModelError: A file with a model's weights is missing.
     """
+    from edgesparse.model_files import model_digest
+
     wanted = bundle.manifest["model_sha256"]
-    hashes = ((path, hashlib.sha256(_read(path)).hexdigest()) for path in models)
-    return next((path for path, found in hashes if found == wanted), None)
+    return next((path for path in models if model_digest(path) == wanted), None)
 
 
 def _model_size(path: Path) -> Size:
     """Return the size of an ONNX file, and of the files beside it that hold its weights."""
-    import onnx
+    from edgesparse.model_files import model_files
 
-    model = onnx.load_model_from_string(_read(path))
-    beside = {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = (path, *(path.parent / name for name in sorted(beside)))
-    return sum((Size.of(_read(file)) for file in files), NOTHING)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}", hint="name the ONNX file that was compiled"
-        ) from error
+    return sum((Size.of(contents) for contents in model_files(path).values()), NOTHING)

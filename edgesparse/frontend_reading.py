@@ -310,6 +310,18 @@ def _check_structure(proto: onnx.ModelProto) -> None:
             each.ClearField("shape")
 
 
+def external_locations(path: pathlib.Path, proto: onnx.ModelProto) -> list[str]:
+    """Return what a model calls the files beside it that hold its tensors, each once, sorted.
+
+    Raises:
+        InvalidModelError: A file is missing, or is not beside the model.
+    """
+    base = path.parent.resolve()
+    with foreign_errors(f"{path} is corrupt"):
+        external = (t for t in _tensors(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
+        return sorted({_external_file(base, tensor)[0] for tensor in external})
+
+
 def _read_external_data(path: pathlib.Path, proto: onnx.ModelProto) -> None:
     base = path.parent.resolve()
     for tensor in _tensors(proto):
@@ -321,9 +333,9 @@ def _read_external_data(path: pathlib.Path, proto: onnx.ModelProto) -> None:
         del tensor.external_data[:]
 
 
-def _check_external(base: pathlib.Path, tensor: onnx.TensorProto) -> None:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
+def _external_file(base: pathlib.Path, tensor: onnx.TensorProto) -> tuple[str, pathlib.Path]:
+    """Return what a tensor calls its file, and the file, which is in the folder `base`."""
+    location = _external_entries(tensor).get("location", "")
     what = f"tensor {tensor.name} is stored in {location!r}"
     file = (base / location).resolve()
     if not location or not file.is_relative_to(base):
@@ -334,12 +346,22 @@ def _check_external(base: pathlib.Path, tensor: onnx.TensorProto) -> None:
         raise InvalidModelError(
             f"{what}, which is missing", hint=f"put {file.name} into {base}, beside the model"
         )
+    return location, file
+
+
+def _external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _check_external(base: pathlib.Path, tensor: onnx.TensorProto) -> None:
+    location, file = _external_file(base, tensor)
+    entries = _external_entries(tensor)
     needed = _dense_bytes(tensor.dims, tensor.data_type)
     offset = int(entries.get("offset", 0))
     length = int(entries.get("length", needed))
     if length != needed or offset < 0 or offset + length > file.stat().st_size:
         raise InvalidModelError(
-            f"{what}: expected {needed} bytes from offset {offset}, found"
-            f" {max(0, min(length, file.stat().st_size - offset))}",
+            f"tensor {tensor.name} is stored in {location!r}: expected {needed} bytes from offset"
+            f" {offset}, found {max(0, min(length, file.stat().st_size - offset))}",
             hint=f"{file.name} is truncated or of another model: copy it again",
         )

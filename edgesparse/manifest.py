@@ -63,7 +63,7 @@ def describe(
         plan: What was compiled.
         steps: First and last (exclusive) step of every layer.
         target: What it was compiled for.
-        model_sha256: Hexadecimal SHA-256 of the model file.
+        model_sha256: The model's, from `model_digest`.
     """
     description = {
         "schema": SCHEMA,

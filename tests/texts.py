@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 
 import numpy as np
@@ -45,6 +46,18 @@ def model(text: str, *, opset: int = 17, **weights) -> ir.Model:
         proto(text, opset=opset, **weights), strict_mode=True, data_prop=True
     )
     return ir.serde.deserialize_model(inferred)
+
+
+def save_external(path: pathlib.Path, weight: np.ndarray, data: str = "w.data") -> pathlib.Path:
+    """Write y = x @ weight with the weight in a file beside it, which the ONNX file only names."""
+    inputs, outputs = weight.shape
+    product = proto(
+        f"(float[1, {inputs}] x) => (float[1, {outputs}] y) {{ y = MatMul(x, w) }}", w=weight
+    )
+    (path.parent / data).parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / data).unlink(missing_ok=True)  # onnx would append
+    onnx.save(product, path, save_as_external_data=True, size_threshold=0, location=data)
+    return path
 
 
 def random(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:

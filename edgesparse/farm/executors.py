@@ -10,14 +10,15 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from types import FrameType
 from typing import Any
 
-from edgesparse.errors import DeviceError
+from edgesparse.errors import DeviceError, EdgeSparseError
 from edgesparse.farm.tasks import CompileTask, compile_task, pack_bundle
 from edgesparse.harness.jobs import Executor
+from edgesparse.model_files import model_files
 
 EXECUTORS = ("process", "ray")
 
@@ -63,7 +64,7 @@ class RayExecutor:
     """Tasks on a Ray cluster: $RAY_ADDRESS, or one that is started here.
 
     Compilations run wherever there is room: models and bundles travel as bytes. Devices hang on
-    this machine, so measurements stay here.
+    this machine, so measurements stay here, and so do compilations for `host`, which is this CPU.
     """
 
     def __init__(self) -> None:
@@ -86,16 +87,21 @@ class RayExecutor:
 
     def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Start a task."""
-        if call is compile_task:
+        if call is compile_task and args[0].target != "host":
             return self._submit_compilation(*args)
         # Slots of this machine are counted by whoever submits.
         remote = self._ray.remote(_whole).options(num_cpus=0, scheduling_strategy=self._here)
         return _unwrapped(remote.remote(call, *args).future(), lambda value: value)
 
     def _submit_compilation(self, task: CompileTask) -> Future[Any]:
-        model = pathlib.Path(task.model).read_bytes()
+        try:
+            files = model_files(pathlib.Path(task.model))
+        except EdgeSparseError as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
         remote = self._ray.remote(_whole).options(num_cpus=1)
-        future: Future[Any] = remote.remote(compile_elsewhere, model, task).future()
+        future: Future[Any] = remote.remote(compile_elsewhere, files, task).future()
         return _unwrapped(future, lambda packed: unpack_bundle(packed, task))
 
 
@@ -123,15 +129,23 @@ def _unwrapped(future: Future[Any], then: Callable[[Any], Any]) -> Future[Any]:
     return made
 
 
-def compile_elsewhere(model: bytes, task: CompileTask) -> bytes:
-    """Compile a model given as bytes; return the bundle and its note as a zip file's bytes."""
+def compile_elsewhere(files: Mapping[str, bytes], task: CompileTask) -> bytes:
+    """Compile a model given as bytes; return the bundle and its note as a zip file's bytes.
+
+    Args:
+        files: From `model_files`.
+        task: What to compile; its paths are those of the machine that asks.
+    """
     with tempfile.TemporaryDirectory(prefix="edgesparse-") as folder:
-        root = pathlib.Path(folder)
-        source = root / pathlib.Path(task.model).name
-        source.write_bytes(model)
-        output = root / "made" / pathlib.Path(task.output).name
-        compile_task(dataclasses.replace(task, model=str(source), output=str(output)))
-        return pack_bundle(str(output.parent), folder)
+        source, made = pathlib.Path(folder) / "model", pathlib.Path(folder) / "made"
+        for name, contents in files.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(contents)
+        model, output = (pathlib.Path(path).name for path in (task.model, task.output))
+        compile_task(
+            dataclasses.replace(task, model=str(source / model), output=str(made / output))
+        )
+        return pack_bundle(str(made), folder)
 
 
 def unpack_bundle(packed: bytes, task: CompileTask) -> bool:

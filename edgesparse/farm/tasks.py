@@ -104,12 +104,13 @@ def compile_key(task: CompileTask) -> str:
     For `host` that is the CPU as well, for which alone tuned decisions count.
     """
     from edgesparse.harness.local import cpu_name
+    from edgesparse.model_files import model_digest
     from edgesparse.target import resolve_target
     from edgesparse.tune_cache import TuneCache
 
     facts = [
         importlib.metadata.version("edgesparse"),
-        _file_hash(task.model),
+        model_digest(task.model),
         sorted(task.shapes.items()),
         TuneCache().digest(),
         cpu_name() if task.target == "host" else None,
@@ -172,13 +173,6 @@ def _is_whole(folder: pathlib.Path) -> bool:
     except EdgeSparseError:
         return False
     return True
-
-
-def _file_hash(path: str) -> str:
-    try:
-        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise EdgeSparseError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _hash(facts: Any) -> str:

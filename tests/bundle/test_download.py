@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import texts
+from fake_bundle import write_fake_bundle
 from web_scripts import write_parallel
 
 from edgesparse import download
 from edgesparse.bundle import Bundle
 from edgesparse.download import NOTHING, PUBLISHED, Size, downloads_of, model_of, peer_download
 from edgesparse.errors import UsageError
+from edgesparse.model_files import model_digest
 
 SCRIPTS = ["index.mjs", "worker.mjs"]
 
@@ -99,6 +102,15 @@ def test_a_bundle_knows_its_model(wasm_bundle: Bundle, tmp_path: Path) -> None:
     assert model_of(wasm_bundle, [tmp_path / "m.onnx"]) is None
     with pytest.raises(UsageError, match=r"cannot read .*gone"):
         model_of(wasm_bundle, [tmp_path / "gone.onnx"])
+
+
+def test_a_bundle_knows_its_model_by_the_weights_beside_it(tmp_path: Path) -> None:
+    weights = np.ones((4, 4), np.float32)
+    path = texts.save_external(tmp_path / "m.onnx", weights)
+    bundle = write_fake_bundle(tmp_path / "b", model_sha256=model_digest(path))
+    assert model_of(bundle, [path]) == path
+    texts.save_external(path, 2 * weights)
+    assert model_of(bundle, [path]) is None
 
 
 @pytest.mark.slow

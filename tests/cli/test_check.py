@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import texts
 
 from edgesparse.check import Accuracy, CheckResult, Tolerance, check, compare, read_result
 from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.harness.devices import DEVICES
+from edgesparse.model_files import model_digest
 
 WANT = np.array([[1.0, 2.0, 3.0, 0.0], [4.0, 3.0, 2.0, 1e-9]], np.float32)
 
@@ -100,6 +102,16 @@ def test_random_inputs_depend_on_the_seed_only(make_bundle, model) -> None:
     bundle = make_bundle(mode="factor=2.5")
     found = [check(model, bundle, DEVICES["host"], seed=seed).outputs for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
+
+
+def test_a_model_with_other_weights_beside_it_is_another(make_bundle, tmp_path) -> None:
+    path = texts.save_external(tmp_path / "m.onnx", np.eye(4, dtype=np.float32))
+    bundle = make_bundle(model_sha256=model_digest(path))
+    check(path, bundle, DEVICES["host"])
+    texts.save_external(path, 2 * np.eye(4, dtype=np.float32))
+    with pytest.raises(UsageError, match="was compiled from another model than"):
+        check(path, bundle, DEVICES["host"])
+    check(path, bundle, DEVICES["host"], force=True)
 
 
 def test_unknown_metric(make_bundle, model) -> None:

@@ -11,7 +11,9 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 import pytest
+import texts
 from interrupts import interrupted
 
 from edgesparse.bundle import Bundle
@@ -135,6 +137,15 @@ def test_a_bundle_depends_on_what_was_tuned(write_model, tmp_path, monkeypatch) 
     cache.clear()
     assert compile_task(task)
     monkeypatch.setattr("edgesparse.harness.local.cpu_name", lambda: "another")
+    assert compile_task(task)
+
+
+def test_a_bundle_depends_on_the_weights_beside_its_model(tmp_path) -> None:
+    weights = np.ones((4, 4), np.float32)
+    path = texts.save_external(tmp_path / "m.onnx", weights)
+    task = CompileTask(str(path), "m", "host", {}, str(tmp_path / "out" / "bundle"))
+    assert [compile_task(task), compile_task(task)] == [True, False]
+    texts.save_external(path, 2 * weights)
     assert compile_task(task)
 
 

@@ -1,0 +1,60 @@
+"""The files of a model: the ONNX file, and those beside it that hold its weights.
+
+torch.onnx.export(..., dynamo=True) writes weights into model.onnx.data: a dense and a pruned export
+may be the same ONNX file, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnx
+
+from edgesparse.errors import UsageError
+from edgesparse.frontend_reading import external_locations
+
+
+def model_files(path: Path) -> dict[str, bytes]:
+    """Return what a model consists of: names, as seen from its folder, and contents.
+
+    What is no model consists of the one file; the front end says what is wrong with it.
+
+    Raises:
+        UsageError: A file cannot be read.
+        InvalidModelError: A file that the model names is missing, or not beside it.
+    """
+    contents = _read(path)
+    files = {path.name: contents}
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(contents)
+    except Exception:  # protobuf's three backends raise different classes
+        return files
+    for name in external_locations(path, proto):
+        files[name] = _read(path.parent / name)
+    return files
+
+
+def model_digest(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 by which a model is known: of all that it consists of.
+
+    For a model of one file it is that file's.
+
+    Raises:
+        UsageError: A file cannot be read.
+        InvalidModelError: A file that the model names is missing, or not beside it.
+    """
+    digests = [hashlib.sha256(contents) for contents in model_files(Path(path)).values()]
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", hint="name the ONNX file that was compiled"
+        ) from error
