@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgesparse.cli.modelled import MODEL_NAMES, show_modelled
+from edgesparse.cli.modelled import MODEL_NAMES, refuse_measuring, show_modelled
 from edgesparse.cli.options import (
     DeviceChoice,
     choose_device,
@@ -200,6 +200,8 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     from edgesparse.harness.results import read_documents
 
     order = Order(**options)
+    if order.model is not None:
+        refuse_measuring()
     order.check(len(bundles))
     saved = read_documents(order.baseline) if order.baseline else None
     opened = [(str(path), open_bundle(path)) for path in bundles]

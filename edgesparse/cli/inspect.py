@@ -65,17 +65,15 @@ def command(
 
 
 def _inspect_bundle(path: pathlib.Path, as_json: bool) -> None:
-    from edgesparse.cli.options import open_bundle
+    from edgesparse.cli.options import given_options, open_bundle
     from edgesparse.download import downloads_of, peer_download
     from edgesparse.errors import UsageError
 
-    context = click.get_current_context()
-    for option in ("target", "shapes", "no_reorder", "no_select", "no_tuned"):
-        if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"inspecting bundle {path}: it is compiled already",
-                hint="give only `--json` with it, or name the model",
-            )
+    if set(given_options()) - {"model", "as_json"}:
+        raise UsageError(
+            f"inspecting bundle {path}: it is compiled already",
+            hint="give only `--json` with it, or name the model",
+        )
     bundle = open_bundle(path)
     # The same rows as a model has: operators, not the copies of inputs and outputs.
     layers = [layer for layer in bundle.manifest["layers"] if layer["op"] != "Copy"]

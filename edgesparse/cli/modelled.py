@@ -13,6 +13,26 @@ if TYPE_CHECKING:
 
 MODEL_NAMES = ("a55", "a76")
 
+# What `--model` heeds of the parameters of `bench`.
+_HEEDED = {"bundles", "model", "profile", "top", "as_json"}
+
+
+def refuse_measuring() -> None:
+    """Refuse options of this command that only a measurement heeds, a gate above all.
+
+    Raises:
+        UsageError: There is one.
+    """
+    from edgesparse.cli.options import given_options, spelling_of
+    from edgesparse.errors import UsageError
+
+    if others := [spelling_of(name) for name in given_options() if name not in _HEEDED]:
+        raise UsageError(
+            "--model measures nothing: expected at most --profile, --top and --json beside it,"
+            f" found {', '.join(others)}",
+            hint="leave out `--model` to measure on a device; `--json` gives the modelled cycles",
+        )
+
 
 def show_modelled(
     bundles: Sequence[tuple[str, Bundle]],

@@ -151,6 +151,19 @@ shape_option = click.option(
 )
 
 
+def given_options() -> list[str]:
+    """Return the names of the parameters of this command that were given, not left as they are."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    return [name for name in context.params if context.get_parameter_source(name) is given]
+
+
+def spelling_of(name: str) -> str:
+    """Return how a parameter of this command is spelled, e.g. `--json` for `as_json`."""
+    command = click.get_current_context().command
+    return next(p.opts[-1] for p in command.params if p.name == name)
+
+
 def open_bundle(path: pathlib.Path) -> Bundle:
     """Return the bundle in a directory."""
     from edgesparse.bundle import Bundle

@@ -48,6 +48,25 @@ def test_usage_errors(run, arguments, message) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        *(["--relative"], ["--max-regression", "5%"], ["--baseline", "b.json"], ["--save"]),
+        *(["--tag", "t"], ["--db", "r.db"], ["--threads", "2"], ["--cores", "big"]),
+        *(["--device", "host"], ["--trace", "t.json"], ["--markdown"], ["--by-type"]),
+        *(["--against-ort", "m.onnx"], ["--runs", "3"], ["--seconds", "1"], ["--warmup", "1"]),
+        *(["--launches", "5"], ["--cooldown", "1"], ["--profile", "--sort", "time"]),
+    ],
+)
+def test_modelling_refuses_what_only_measuring_heeds(run, options) -> None:
+    outcome = run("bench", "a", "b", "--model", "a55", "--profile", "--top", "3", *options)
+    assert outcome.code == 2
+    assert "--model measures nothing" in outcome.err
+    option = next(word for word in options if word != "--profile")
+    assert f"--json beside it, found {option}\n" in outcome.err
+    assert "hint: leave out `--model`" in outcome.err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["bench", "gone"], ["run", "gone", "--inputs", "x", "--outputs", "y"], ["report", "gone"]],
 )
