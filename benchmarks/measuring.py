@@ -16,7 +16,8 @@ from typing import Any
 
 import edgesparse
 from edgesparse.bundle import Bundle
-from edgesparse.harness.bench import Limits, Timing, bench_sessions, choose_cpu, pinned
+from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
+from edgesparse.harness.cpus import choose_cpus
 from edgesparse.harness.devices import open_session, resolve_device
 from edgesparse.harness.local import cpu_name
 from edgesparse.harness.session import ProcessSession, Session
@@ -137,7 +138,7 @@ def take_turns(
         warmup: Runs of warm-up, each; until the time is stable by default.
     """
     opened = list(sessions.values())
-    with pinned(opened, choose_cpu()):
+    with pinned(opened, choose_cpus(1)):
         timings = bench_sessions(opened, Limits(seconds=seconds, warmup=warmup))
     return dict(zip(sessions, timings, strict=True))
 

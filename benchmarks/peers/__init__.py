@@ -18,8 +18,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from edgesparse.harness.bench import choose_cpu
 from edgesparse.harness.browser import FILES, page_command
+from edgesparse.harness.cpus import choose_cpus
 from edgesparse.harness.local import relaxed_simd_flags
 from edgesparse.harness.session import ProcessSession
 from peers.environment import module_of, node_modules, run_quietly, venv_python
@@ -136,8 +136,8 @@ def command_of(
         flags = relaxed_simd_flags() if manifest["target"]["name"] == "wasm-relaxed" else ()
         words = [peer.module, str(node_modules()), str(model), json.dumps(shapes)]
         return [shutil.which("node") or "node", *flags, str(HERE / "web/serve.mjs"), *words]
-    cpu = choose_cpu()
-    words = [peer.module, "-" if cpu is None else str(cpu), str(model), json.dumps(shapes)]
+    cpu = "".join(map(str, choose_cpus(1))) or "-"
+    words = [peer.module, cpu, str(model), json.dumps(shapes)]
     return [python_of(peer.module), str(HERE / "serve.py"), *words]
 
 

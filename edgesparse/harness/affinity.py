@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 
 def pin_threads(threads: Sequence[int], cpus: Sequence[int]) -> None:
-    """Bind threads (ids of the system) to a CPU each, or to all where there are too few."""
+    """Bind threads (ids of the system) to a CPU each, or to all where their number differs."""
     for index, thread in enumerate(threads):
-        own = {cpus[index]} if len(threads) <= len(cpus) else set(cpus)
+        own = {cpus[index]} if len(threads) == len(cpus) else set(cpus)
         # The system has no such call, or the thread has ended.
         with contextlib.suppress(OSError, AttributeError):
             os.sched_setaffinity(thread, own)

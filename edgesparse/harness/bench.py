@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -223,31 +222,9 @@ def _part_done(samples: Sequence[float], limits: Limits, start: float, seconds: 
     return max(len(samples) / runs, min(elapsed, len(samples) / min(runs, limits.least)))
 
 
-def choose_cpu() -> int | None:
-    """Return the CPU to measure on: the fastest one allowed, the last of equals."""
-    return next(iter(choose_cpus(1)), None)
-
-
-def choose_cpus(threads: int) -> tuple[int, ...]:
-    """Return a CPU for each thread, the fastest first; fewer where there are no more."""
-    if not hasattr(os, "sched_getaffinity"):
-        return ()
-    ranked = sorted(os.sched_getaffinity(0), key=lambda cpu: (_max_khz(cpu), cpu), reverse=True)
-    return tuple(ranked[:threads])
-
-
-def _max_khz(cpu: int) -> int:
-    path = pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq")
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
 @contextlib.contextmanager
-def pinned(sessions: Sequence[Session], cpus: int | Sequence[int] | None) -> Iterator[None]:
-    """Bind all sessions to the same CPUs; this process gets its own back afterwards."""
-    cpus = (cpus,) if isinstance(cpus, int) else cpus
+def pinned(sessions: Sequence[Session], cpus: Sequence[int]) -> Iterator[None]:
+    """Bind all sessions to the same CPUs, if any; this process gets its own back afterwards."""
     if not cpus:
         yield
         return

@@ -212,7 +212,8 @@ def select_cpus(clusters: Sequence[Cluster], cores: str | None, threads: int) ->
         chosen = chosen[:1]
     elif cores == "big" and len(chosen) > 1:
         chosen = chosen[1:]
-    ranked = [cpu for cluster in reversed(chosen) for cpu in reversed(cluster.cpus)]
+    # The last of equals: the first CPU is the one that most systems give their own work.
+    ranked = [cpu for _, cpu in sorted((c.max_khz, cpu) for c in chosen for cpu in c.cpus)[::-1]]
     if cores is not None and threads > len(ranked):
         raise UsageError(
             f"`--cores {cores}`: expected a CPU for each of {threads} threads, found {len(ranked)}",
@@ -232,13 +233,24 @@ def _of_mask(mask: int, known: Sequence[int]) -> tuple[int, ...]:
     return wanted
 
 
+def choose_cpus(threads: int, cores: str | None = None) -> tuple[int, ...]:
+    """Return the CPUs of this machine to bind threads to, see `select_cpus`.
+
+    Raises:
+        UsageError: This machine has no such cores.
+    """
+    return select_cpus(allowed_clusters(read_clusters(local_files())), cores, threads)
+
+
 def allowed_clusters(clusters: Sequence[Cluster]) -> tuple[Cluster, ...]:
-    """Return the clusters with only those CPUs that this process may use."""
+    """Return the clusters with only those CPUs that this process may use, and with all of them."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     allowed = os.sched_getaffinity(0)
+    known = {cpu for cluster in clusters for cpu in cluster.cpus}
+    untold = Cluster(tuple(sorted(allowed - known)), 0)  # a container may hide its system's files
     kept = (
         dataclasses.replace(c, cpus=tuple(cpu for cpu in c.cpus if cpu in allowed))
-        for c in clusters
+        for c in (untold, *clusters)
     )
     return tuple(cluster for cluster in kept if cluster.cpus)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import BundleError, DeviceError
 from edgesparse.harness import conditions, cpus
-from edgesparse.harness.bench import choose_cpus
 from edgesparse.harness.browser import FILES, find_chromium, page_command
 from edgesparse.harness.session import ProcessSession
 
@@ -73,10 +72,7 @@ class LocalDevice:
         Raises:
             UsageError: This machine has no such cores.
         """
-        if cores is None:
-            return choose_cpus(threads)
-        clusters = cpus.allowed_clusters(cpus.read_clusters(cpus.local_files()))
-        return cpus.select_cpus(clusters, cores, threads)
+        return cpus.choose_cpus(threads, cores)
 
     def conditions(self) -> dict[str, Any]:
         """Return governor, frequencies, temperatures and load of this machine, now."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from adb_daemon.phone import cpuinfo
 
 from edgesparse.errors import UsageError
+from edgesparse.harness import cpus as cpus_module
 from edgesparse.harness.cpus import (
     Cluster,
     allowed_clusters,
+    choose_cpus,
     cpu_flags,
     cpu_label,
     describe_cpus,
@@ -91,6 +94,19 @@ def test_cores_that_there_are_not(cores: str, threads: int, message: str) -> Non
     with pytest.raises(UsageError, match=message) as caught:
         select_cpus(PHONE, cores, threads)
     assert "--cores" in caught.value.hint
+
+
+def test_the_fastest_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = system(("0 5", 1800000), ("1 3", 2400000), ("2", 2400000))
+    monkeypatch.setattr(cpus_module, "local_files", lambda: files)
+    # No file tells of CPU 9: it counts as a slow one.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5, 9}, raising=False)
+    assert choose_cpus(1) == (2,)
+    assert choose_cpus(9) == (2, 1, 5, 0, 9)
+    monkeypatch.setattr(cpus_module, "local_files", dict)
+    assert choose_cpus(2) == (9, 5)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert choose_cpus(2) == ()
 
 
 def test_big_and_little_are_the_same_on_one_cluster() -> None:

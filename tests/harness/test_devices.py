@@ -8,7 +8,8 @@ from fake_bundle import write_fake_bundle
 from edgesparse.cli.options import DEVICE_NAMES, TARGET_NAMES
 from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.harness import local
-from edgesparse.harness.bench import Limits, choose_cpus
+from edgesparse.harness.bench import Limits
+from edgesparse.harness.cpus import choose_cpus
 from edgesparse.harness.devices import (
     DEVICES,
     device_named,

@@ -11,7 +11,7 @@ from bundle.toy import toy_inputs
 from texts import proto
 
 from edgesparse.harness.affinity import pin_threads
-from edgesparse.harness.bench import choose_cpus
+from edgesparse.harness.cpus import choose_cpus
 from edgesparse.harness.devices import DEVICES, open_session
 from edgesparse.harness.ort import OrtSession
 from edgesparse.target import resolve_target
@@ -35,11 +35,13 @@ def test_every_thread_of_the_runner_has_its_cpu(tmp_path: pathlib.Path) -> None:
         session.run({name: np.asarray(x)[None] for name, x in toy_inputs().items()})
 
 
-def test_more_threads_than_cpus_share_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_the_cpus_where_their_numbers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     bound: dict[int, set[int]] = {}
     monkeypatch.setattr(os, "sched_setaffinity", bound.__setitem__, raising=False)
     pin_threads([11, 12, 13], (4, 5))
     assert bound == {11: {4, 5}, 12: {4, 5}, 13: {4, 5}}
+    pin_threads([14], (4, 5))
+    assert bound[14] == {4, 5}
     pin_threads([11, 12], (4, 5))
     assert (bound[11], bound[12]) == ({4}, {5})
 
