@@ -15,18 +15,39 @@ def whole_file(path: Path, hint: str) -> Iterator[Path]:
     """Give a hidden neighbour of a file to write to, which becomes the file if all goes well.
 
     Args:
-        path: The file.
+        path: The file; what is no regular one, such as `/dev/stdout`, is written to as it is.
         hint: What to do when it cannot be written.
 
     Raises:
         OutputError: It cannot be written; an older file is as it was.
     """
+    with _reporting(path, hint):
+        if path.exists() and not path.is_file():
+            yield path
+            return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+        with _reporting(path, hint):
+            yield partial
+            partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _reporting(path: Path, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+def write_whole_text(path: Path, text: str, hint: str) -> None:
+    """Write a file of text, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written; an older file is as it was.
+    """
+    with whole_file(path, hint) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -24,7 +24,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgesparse.errors import OutputError
-from edgesparse.files import whole_file
+from edgesparse.files import write_whole_text
 from edgesparse.geometry import static_shape
 from edgesparse.harness.local import cpu_name
 from edgesparse.passes import candidates, editing, select_pattern
@@ -189,8 +189,7 @@ class TuneCache:
         text = json.dumps({**document, "sha256": _digest(document)}, indent=1, sort_keys=True)
         with _reporting("writing", self.path):
             self.prepare()
-        with whole_file(self._folder / f"{entry.key}.json", _HINT) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+        write_whole_text(self._folder / f"{entry.key}.json", text + "\n", _HINT)
 
     def prepare(self) -> None:
         """Make the folder; worth doing before minutes of measuring.

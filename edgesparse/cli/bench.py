@@ -299,7 +299,7 @@ def _keep(documents: Sequence[Document], order: Order) -> None:
     from edgesparse.harness.trace import trace_document
 
     if order.trace is not None:
-        write_json(order.trace, trace_document(documents))
+        write_json(order.trace, trace_document(documents), "choose another file with `--trace`")
     if order.is_saved and documents:
         with Store(order.db) as store:
             numbers = [number for d in documents for number in store.add(d, order.tag)]

@@ -199,17 +199,19 @@ def _document(outcomes: list[Outcome]) -> dict[str, Any]:
 
 def _write_results(outcomes: list[Outcome], output: pathlib.Path) -> None:
     from edgesparse.cli.output import write_json
+    from edgesparse.files import write_whole_text
     from edgesparse.models import zoo
-    from edgesparse.report import report, write_report
+    from edgesparse.report import report
 
-    write_json(output / "results.json", _document(outcomes))
+    hint = "choose another folder with `--output`"
+    write_json(output / "results.json", _document(outcomes), hint)
     page = report(
         [outcome.bundle for outcome in outcomes],
         benchmarks=[outcome.bench for outcome in outcomes if outcome.bench],
         checks=[outcome.check.to_json() for outcome in outcomes if outcome.check],
         models=[zoo.path(_MODEL)],
     )
-    write_report(output / "report.html", page)
+    write_whole_text(output / "report.html", page, hint)
 
 
 def _table(outcomes: list[Outcome]) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgesparse.errors import OutputError
+from edgesparse.files import write_whole_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,27 +28,13 @@ def emit_json(document: Any) -> None:
     click.echo(_to_text(document))
 
 
-def write_json(path: pathlib.Path, document: Any) -> None:
-    """Write one JSON document.
+def write_json(path: pathlib.Path, document: Any, hint: str) -> None:
+    """Write one JSON document, whole or not at all; `hint` says what to do when it fails.
 
     Raises:
         OutputError: It cannot be written.
     """
-    write_text(path, _to_text(document) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a file.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="choose another folder with `--output`"
-        ) from error
+    write_whole_text(path, _to_text(document) + "\n", hint)
 
 
 def _to_text(document: Any) -> str:

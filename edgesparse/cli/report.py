@@ -71,8 +71,9 @@ def command(
     """
     from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
+    from edgesparse.files import write_whole_text
     from edgesparse.harness.results import read_documents
-    from edgesparse.report import report, write_report
+    from edgesparse.report import report
 
     if not sources and not benchmarks:
         raise UsageError("name a bundle or a result", hint="`edgesparse report --help`")
@@ -80,7 +81,7 @@ def command(
     measured += [document for path in benchmarks for document in read_documents(path)]
     checked += [_read_check(path) for path in checks]
     page = report(bundles, benchmarks=measured, checks=checked, title=title, models=models)
-    write_report(html, page)
+    write_whole_text(html, page, "choose another file with `--html`")
     click.echo(str(html))
     if not measured:
         say(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_MAX_REGRESSION = 0.05
 _DEFAULT_LAST = 50
+_OUTPUT_HINT = "choose another file with `--output`"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -337,11 +338,11 @@ def _emit(document: Any, output: pathlib.Path | None) -> None:
     if output is None:
         emit_json(document)
     else:
-        write_json(output, document)
+        write_json(output, document, _OUTPUT_HINT)
 
 
 def _write_csv(found: Sequence[StoredResult], output: pathlib.Path | None) -> None:
-    from edgesparse.cli.output import write_text
+    from edgesparse.files import write_whole_text
     from edgesparse.harness.store import StoredResult
 
     text = io.StringIO()
@@ -351,4 +352,4 @@ def _write_csv(found: Sequence[StoredResult], output: pathlib.Path | None) -> No
     if output is None:
         click.echo(text.getvalue(), nl=False)
     else:
-        write_text(output, text.getvalue())
+        write_whole_text(output, text.getvalue(), _OUTPUT_HINT)

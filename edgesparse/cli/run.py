@@ -50,6 +50,6 @@ def command(
     with open_session(chosen, opened, threads) as session:
         stacked = session.run(inputs)
     outputs = unstack_outputs(stacked, opened.manifest["outputs"])
-    write_npz(outputs_path, outputs)
+    write_npz(outputs_path, outputs, "choose another file with `--outputs`")
     for name, array in outputs.items():
         click.echo(f"{name} {array.dtype} {list(array.shape)}", err=True)

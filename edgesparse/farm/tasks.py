@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, EdgeSparseError, OutputError
 from edgesparse.farm.matrix import Settings
-from edgesparse.files import whole_file
+from edgesparse.files import write_whole_text
 
 if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
@@ -204,8 +204,7 @@ def _make_folder(path: pathlib.Path) -> None:
 
 def _write(path: pathlib.Path, document: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    with whole_file(path, "name another folder with `--output`") as partial:
-        partial.write_text(json.dumps(document), encoding="utf-8")
+    write_whole_text(path, json.dumps(document), "name another folder with `--output`")
 
 
 def pack_bundle(folder: str, into: str) -> bytes:

@@ -106,14 +106,14 @@ def read_labels(
     return labels
 
 
-def write_npz(path: str | pathlib.Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to exactly this file, whole or not at all.
+def write_npz(path: str | pathlib.Path, arrays: Mapping[str, Array], hint: str) -> None:
+    """Write arrays to exactly this file, whole or not at all; `hint` is for when it cannot be.
 
     Raises:
         OutputError: It cannot be written.
     """
     with (
-        whole_file(pathlib.Path(path), "choose another file with `--outputs`") as partial,
+        whole_file(pathlib.Path(path), hint) as partial,
         # Not numpy.savez, whose own parameter names no array could have.
         zipfile.ZipFile(partial, "w") as archive,
     ):

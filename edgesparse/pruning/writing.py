@@ -39,4 +39,4 @@ def write_masks(network: Network, constants: Mapping[str, Array], output: pathli
         OutputError: The file cannot be written.
     """
     masks = {layer.weight: np.asarray(constants[layer.weight] != 0) for layer in network.prunable}
-    write_npz(output, masks)
+    write_npz(output, masks, "choose another file with `--emit-masks`")

@@ -1,6 +1,6 @@
 """The report: one HTML file that needs no network, and the words and numbers of its tables."""
 
-from edgesparse.report.page import report, write_report
+from edgesparse.report.page import report
 from edgesparse.report.wording import (
     format_bytes,
     format_count,
@@ -24,5 +24,4 @@ __all__ = [
     "reason_of",
     "reordering",
     "report",
-    "write_report",
 ]

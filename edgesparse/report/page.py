@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgesparse.errors import OutputError, UsageError
+from edgesparse.errors import UsageError
 from edgesparse.report import charts
 from edgesparse.report.downloads import downloads_shown
 from edgesparse.report.facts import facts_of
@@ -114,17 +114,3 @@ def report(
         downloads=downloads_shown(bundles, models),
         size=charts,
     )
-
-
-def write_report(path: str | pathlib.Path, page: str) -> None:
-    """Write the page.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    try:
-        pathlib.Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="choose another file with `--html`"
-        ) from error

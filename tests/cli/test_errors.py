@@ -119,6 +119,24 @@ def test_unwritable_report(run, make_bundle) -> None:
     outcome = run("report", "out", "--html", "gone/r.html")
     assert outcome.code == 1
     assert "cannot write gone/r.html" in outcome.err
+    assert "hint: choose another file with `--html`" in outcome.err
+
+
+def test_unwritable_trace(run, make_bundle) -> None:
+    make_bundle()
+    outcome = run("bench", "out", "--runs", 3, "--warmup", 1, "--trace", "gone/t.json")
+    assert outcome.code == 1
+    assert "cannot write gone/t.json" in outcome.err
+    assert "hint: choose another file with `--trace`" in outcome.err
+
+
+def test_an_older_report_outlives_a_failure(run, make_bundle, tmp_path, monkeypatch) -> None:
+    make_bundle()
+    (tmp_path / "r.html").write_text("old")
+    monkeypatch.setattr("edgesparse.report.report", lambda *args, **options: "new \ud800")
+    with pytest.raises(UnicodeEncodeError):
+        run("report", "out", "--html", "r.html")
+    assert (tmp_path / "r.html").read_text() == "old"
 
 
 def test_a_foreign_model_is_refused(run, make_bundle, model) -> None:

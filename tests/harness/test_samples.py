@@ -80,7 +80,7 @@ def test_outputs_are_written_as_inputs_are_read(tmp_path: pathlib.Path) -> None:
     """Any name may be an output's, also the names of numpy.savez's own parameters."""
     tensors = [{**IMAGE, "name": "file"}, TABLE]
     stacked = {"file": np.ones((4, 1, 2, 3), np.float32), "table": np.ones((4, 5, 3), np.float32)}
-    write_npz(tmp_path / "y.npz", unstack_outputs(stacked, tensors))
+    write_npz(tmp_path / "y.npz", unstack_outputs(stacked, tensors), "")
     read = read_samples(tmp_path / "y.npz", tensors)
     np.testing.assert_array_equal(read["file"], stacked["file"])
     np.testing.assert_array_equal(read["table"], stacked["table"])
@@ -89,5 +89,5 @@ def test_outputs_are_written_as_inputs_are_read(tmp_path: pathlib.Path) -> None:
 def test_an_unwritable_file_leaves_nothing(tmp_path: pathlib.Path) -> None:
     (tmp_path / "y.npz").mkdir()
     with pytest.raises(OutputError, match="Is a directory"):
-        write_npz(tmp_path / "y.npz", {"y": np.zeros(3)})
+        write_npz(tmp_path / "y.npz", {"y": np.zeros(3)}, "")
     assert [path.name for path in tmp_path.iterdir()] == ["y.npz"]

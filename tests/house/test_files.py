@@ -1,0 +1,45 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+
+import pytest
+
+from edgesparse.errors import OutputError
+from edgesparse.files import whole_file, write_whole_text
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path, "") as partial:
+        partial.write_text("ne")
+        raise KeyboardInterrupt
+    with pytest.raises(UnicodeEncodeError):
+        write_whole_text(path, "new \ud800", "")
+    assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["page.html"])
+    write_whole_text(path, "new", "")
+    assert (path.read_text(), os.listdir(tmp_path)) == ("new", ["page.html"])
+
+
+@pytest.mark.parametrize("name", [".", "gone/page.html"])
+def test_what_cannot_be_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=f"cannot write {name}: ") as caught:
+        write_whole_text(pathlib.Path(name), "new", "choose another file")
+    assert caught.value.hint == "choose another file"
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: pathlib.Path) -> None:
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_whole_text(pipe, "new", "")
+    reader.join(timeout=10)
+    assert (found, pipe.is_fifo()) == (["new"], True)
