@@ -228,10 +228,12 @@ def pinned(sessions: Sequence[Session], cpus: Sequence[int]) -> Iterator[None]:
     if not cpus:
         yield
         return
-    allowed = os.sched_getaffinity(0)
+    # Without the call this process is not bound, but a phone's or a board's may be.
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     try:
         for session in sessions:
             session.pin(*cpus)
         yield
     finally:
-        os.sched_setaffinity(0, allowed)
+        if allowed is not None:
+            os.sched_setaffinity(0, allowed)

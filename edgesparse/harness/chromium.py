@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -285,6 +284,8 @@ class Chromium(Closing):
 
 def _above_four(end: int) -> int:
     """Return the file descriptor under a number that is free in the child."""
+    import fcntl  # only POSIX has it, and other devices need this module's importers too
+
     moved = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(end)
     return moved

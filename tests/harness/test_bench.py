@@ -166,6 +166,15 @@ def test_pinning_gives_this_process_its_cpus_back() -> None:
     assert log == [f"A@{cpus[0]}"]
 
 
+def test_a_device_is_pinned_from_a_system_that_cannot_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pinned([ScriptedSession("A", log)], (4, 5)):
+        pass
+    assert log == ["A@4,5"]
+
+
 def test_sessions_are_pinned_to_all_the_cpus() -> None:
     log: list[str] = []
     cpus = choose_cpus(2)

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -94,6 +95,12 @@ def test_a_bundle_on_two_threads(tmp_path: pathlib.Path) -> None:
     document = measure([("b", bundle)], DEVICES["host"], limits=Limits(runs=5, warmup=1), threads=2)
     assert document["threads"] == 2
     assert document["device"]["pinned_cpus"] == list(choose_cpus(2))
+
+
+def test_devices_need_no_posix_to_be_told_about() -> None:
+    """Where fcntl is missing, only Chromium cannot be driven, and says so."""
+    script = "import sys; sys.modules['fcntl'] = None; import edgesparse.harness.devices"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_cores_of_this_machine(tmp_path: pathlib.Path) -> None:
