@@ -105,7 +105,7 @@ def _display(plan: Plan) -> Iterator[Callable[[Job, Outcome | None], None]]:
     from edgesparse.cli.output import console, say
 
     shown = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, TimeElapsedColumn(), console=shown, transient=True, disable=not shown.is_terminal
     ) as bars:

@@ -143,7 +143,7 @@ def progress_rows(names: Sequence[str]) -> Iterator[Callable[[str, str, float], 
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     shown = console(stderr=True)
     with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bars:
         tasks = {name: bars.add_task(name, total=1.0) for name in names}
