@@ -42,10 +42,11 @@ def serving(
     port: int = 0,
     is_isolated: bool = True,
 ) -> Iterator[str]:
-    """Serve folders under their prefixes, and an empty page at `/`; yield the server's URL.
+    """Serve folders under their prefixes, and at `/` a page; yield the server's URL.
 
     Args:
-        folders: Path such as `/bundle/` -> folder.
+        folders: Path such as `/bundle/` -> folder. `/` is the index.html of the one called so, or
+            an empty page where there is none.
         writable: The one of the paths under which files may be put, none by default.
         policy: The Content-Security-Policy.
         head: What stands in the page's head.
@@ -87,29 +88,33 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        path = self._requested()
-        if self.path == "/":
-            self._answer(200, self.page, "text/html")
-        elif path is not None and path.is_file():
+        words = self._words()
+        path = self._requested("/index.html" if words == "/" else words)
+        if path is not None and path.is_file():
             kind = _TYPES.get(path.suffix, "application/octet-stream")
             self._answer(200, path.read_bytes(), kind)
-        elif self.path == "/favicon.ico":
+        elif words == "/":
+            self._answer(200, self.page, "text/html")
+        elif words == "/favicon.ico":
             self._answer(204)  # every browser asks, no page here has one
         else:
             self._answer(404)
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = self._requested()
+        path = self._requested(self._words())
         if path is None or not self.writable or not self.path.startswith(self.writable):
             self._answer(403)
             return
         path.write_bytes(data)
         self._answer(204)
 
-    def _requested(self) -> pathlib.Path | None:
-        """Return the file that the request's path names, or None where it leaves its folder."""
-        words = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+    def _words(self) -> str:
+        """Return the request's path, without its query."""
+        return urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+
+    def _requested(self, words: str) -> pathlib.Path | None:
+        """Return the file that a path names, or None where it leaves its folder."""
         for prefix, folder in self.folders.items():
             if words.startswith(prefix):
                 root = folder.resolve()

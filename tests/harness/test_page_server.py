@@ -44,6 +44,22 @@ def test_files_are_served_with_their_type(folders: dict[str, pathlib.Path]) -> N
         assert ask(url, "/c/x.mjs")[0] == 404
 
 
+@pytest.mark.parametrize("path", ["/", "/?threads=2", "/index.html"])
+def test_a_site_begins_with_its_index(tmp_path: pathlib.Path, path: str) -> None:
+    (tmp_path / "index.html").write_text("<p>demo")
+    with serving({"/": tmp_path}) as url:
+        status, body, headers = ask(url, path)
+    assert (status, body, headers["Content-Type"]) == (200, b"<p>demo", "text/html")
+
+
+def test_without_an_index_a_page_is_empty(folders: dict[str, pathlib.Path]) -> None:
+    (folders["/a/"] / "index.html").write_text("<p>a")
+    for served in (folders, {"/": folders["/b/"]}):
+        with serving(served, head="<p>") as url:
+            assert ask(url, "/?v=1")[:2] == ask(url, "/")[:2]
+            assert ask(url, "/")[1].endswith(b"<p>")
+
+
 @pytest.mark.parametrize("path", ["/a/../secret", "/a/%2e%2e/secret", "/a//etc/passwd", "/a/"])
 def test_nothing_else_is_served(folders: dict[str, pathlib.Path], path: str) -> None:
     with serving(folders) as url:
