@@ -128,7 +128,7 @@ export class Session {
   /** Copies every input into the model's memory, where it stays for any number of `runSteps`. */
   setInputs(inputs) {
     this.#requireOpen();
-    if (inputs === null || typeof inputs !== "object") {
+    if (Object(inputs) !== inputs) {
       throw new ModelError("input", "expected an object with one typed array for each input");
     }
     const names = this.inputs.map((spec) => spec.name);
@@ -275,8 +275,9 @@ function checkInput(spec, value) {
   const expected = `input ${spec.name}: expected a ${ArrayType.name} of ${elementCount(spec)} elements`;
   const array = ArrayBuffer.isView(value?.data) ? value.data : value;
   const given = array === value ? shape : [value.dims ?? value.shape].flat().join("x");
-  if (!(array instanceof ArrayType)) {
-    throw new ModelError("input", `${expected}, found ${array?.constructor?.name ?? String(array)}`);
+  // Not instanceof, see toBytes.
+  if (array?.[Symbol.toStringTag] !== ArrayType.name) {
+    throw new ModelError("input", `${expected}, found ${array?.constructor?.name ?? array}`);
   }
   if (array.length !== elementCount(spec) || given !== shape) {
     const found = given === shape ? array.length : `shape ${given}`;

@@ -40,7 +40,7 @@ function whyNoThreads() {
   if (typeof SharedArrayBuffer === "undefined") {
     return "this engine has no SharedArrayBuffer";
   }
-  return typeof Worker === "undefined" && !isNode() ? "this engine has no workers here" : null;
+  return typeof Worker === "undefined" && !isNode() ? "this engine has no workers" : null;
 }
 
 /** A memory of exactly so many pages that threads can share. */

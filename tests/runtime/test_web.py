@@ -128,6 +128,24 @@ def test_wrong_inputs_are_refused(wasm_bundle: Bundle, given: str, message: str)
     assert message in found
 
 
+def test_arrays_of_another_realm_are_as_good(wasm_bundle: Bundle) -> None:
+    """As those of an iframe, or of the context in which jest runs a test."""
+    script = """
+        const { runInNewContext } = await import("node:vm");
+        const x = runInNewContext("Float32Array.of(1, 2, 3, 4, 5, 6)");
+        const given = await contents();
+        const weights = runInNewContext(`new ArrayBuffer(${given.weights.length})`);
+        new Uint8Array(weights).set(given.weights);
+        const s = await Session.load({ ...given, weights });
+        const { y } = await s.run({ ...inputs, x });
+        const { y: own } = await s.run({ ...inputs, x: new Float32Array(x) });
+        print([x instanceof Float32Array, weights instanceof ArrayBuffer, [...y], [...own]]);
+    """
+    *realms, found, expected = evaluate(wasm_bundle.path, script)
+    assert realms == [False, False]
+    assert found == expected
+
+
 def test_steps_outside_the_model_are_refused(wasm_bundle: Bundle) -> None:
     action = "async () => (await Session.load(folder)).runSteps(0, 3)"
     code, found = refused(wasm_bundle.path, action)
