@@ -16,7 +16,7 @@ help:
 	@echo "make test-all  slow tests too"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make web       what a page loads, minified, after a change in runtime/web; needs npx"
-	@echo "make bench     all benchmarks (about an hour), then docs/performance.md; installs the peers"
+	@echo "make bench     all benchmarks (over an hour), then docs/performance.md; installs the peers"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

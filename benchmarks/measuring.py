@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 import edgesparse
 from edgesparse.bundle import Bundle
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
@@ -25,8 +27,9 @@ from edgesparse.models import zoo
 
 Row = dict[str, Any]
 
-
 STDOUT = pathlib.Path("-")
+# A median so many times the 10th percentile is of two speeds, not of one with noise.
+UNSTEADY = 1.3
 
 
 def parser_of(text: str, *, seconds: float) -> argparse.ArgumentParser:
@@ -141,6 +144,11 @@ def take_turns(
     with pinned(opened, choose_cpus(1)):
         timings = bench_sessions(opened, Limits(seconds=seconds, warmup=warmup))
     return dict(zip(sessions, timings, strict=True))
+
+
+def is_unsteady(samples_ms: Sequence[float]) -> bool:
+    """Whether samples are of two speeds, so that their median may be either."""
+    return float(np.median(samples_ms)) > UNSTEADY * float(np.percentile(samples_ms, 10))
 
 
 def open_bundle(bundle: Bundle, device: str | None = None) -> ProcessSession:

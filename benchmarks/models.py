@@ -7,11 +7,13 @@
     python benchmarks/models.py --targets wasm-relaxed --device browser     in Chromium, not in node
 
 The bundle, our own dense bundle of the same network and all peers take turns in the harness's own
-loop, one thread each, pinned to one CPU. `ratio` is the median over pairs of samples of an engine's
-time over the bundle's: above 1 the bundle is faster. `efficiency` is how much of the skipped work
-becomes time: (best dense engine's time / this one's) / (dense multiply-adds / remaining ones).
-`error` is the largest difference from onnxruntime over onnxruntime's largest value. Peers are
-installed on first use into the user's cache; one that cannot be had is listed as missing.
+loop, one thread each, pinned to one CPU, and are opened several times, since a process keeps its
+luck as long as it lives; one whose samples are still of two speeds is marked. `ratio` is the median
+over pairs of samples of an engine's time over the bundle's: above 1 the bundle is faster.
+`efficiency` is how much of the skipped work becomes time: (best dense engine's time / this one's) /
+(dense multiply-adds / remaining ones). `error` is the largest difference from onnxruntime over
+onnxruntime's largest value. Peers are installed on first use into the user's cache; one that cannot
+be had is listed as missing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import dataclasses
 import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from measuring import (
     build_model,
     closing,
     compile_model,
+    is_unsteady,
     open_bundle,
     parser_of,
     publish,
@@ -63,13 +66,17 @@ class Field:
     Attributes:
         sessions: The opened ones.
         versions: Their versions.
-        missing: Peers that could not be had -> why.
+        missing: Peers that could not be had, or are wrong -> why.
+        errors: How far each is from onnxruntime.
+        layers: Of ours, their times.
         device: Where WebAssembly runs, if not where it does by default.
     """
 
     sessions: dict[str, ProcessSession] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    errors: dict[str, float] = dataclasses.field(default_factory=dict)
+    layers: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     device: str | None = None
 
 
@@ -88,6 +95,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = parser_of(__doc__ or "", seconds=5.0)
     parser.add_argument("--model", default="mobilenet_v1")
     parser.add_argument("--pattern", default="unstructured")
+    parser.add_argument(
+        "--launches",
+        type=int,
+        choices=range(1, 21),
+        default=3,
+        metavar="N",
+        help="open every engine so many times, which share --seconds; 3 by default",
+    )
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
     parser.add_argument("--targets", nargs="+", default=["host", "wasm-relaxed"])
     parser.add_argument(
@@ -126,32 +141,41 @@ def measure(
         yield {**common, "peer": OURS, "missing": error.message}
         return
     wanted = peers_for(target) if options.peers is None else options.peers
-    field = Field(device=device)
-    with closing(field.sessions):
-        open_field(field, bundle, dense, model, [n for n in wanted if n in peers_for(target)])
-        timings = take_turns(field.sessions, options.seconds)
-        errors = errors_of(field, model, bundle)
-        layers = {
-            name: profile_of(field.sessions[name], ours)
-            for name, ours in ((OURS, bundle), (OURS_DENSE, dense))
-            if name in field.sessions
-        }
-    field.missing.update(
-        {
-            name: f"wrong answer, error {error:.0e}"
-            for name, error in errors.items()
-            if not error < MAX_ERROR
-        }
-    )
-    right = {name: timing for name, timing in timings.items() if name not in field.missing}
+    field, launches = Field(device=device), list[Mapping[str, Timing]]()
+    for left in reversed(range(options.launches)):
+        peers = [n for n in wanted if n in peers_for(target) and n not in field.missing]
+        with closing(field.sessions):
+            open_field(field, bundle, dense, model, peers)
+            launches.append(take_turns(field.sessions, options.seconds / options.launches))
+            if not left:
+                look_closer(field, bundle, dense, model)
+        field.sessions.clear()
+    right = joined(launches, field.missing)
     for row in rows_of(right, macs_left(bundle)) if OURS in right else ():
         name = row["peer"]
-        facts: Row = {"version": field.versions[name], "error": errors.get(name)}
-        if name in layers:
-            facts["layers"] = layers[name]
+        facts: Row = {"version": field.versions[name], "error": field.errors.get(name)}
+        if name in field.layers:
+            facts["layers"] = field.layers[name]
         yield {**common, **row, **facts, **sizes_of(name, bundle, dense)}
     for name, reason in field.missing.items():
         yield {**common, "peer": name, "missing": reason}
+
+
+def look_closer(field: Field, bundle: Bundle, dense: Bundle, model: pathlib.Path) -> None:
+    """Compare the answers of all engines, and profile ours."""
+    field.errors = errors_of(field, model, bundle)
+    for name, error in field.errors.items():
+        if not error < MAX_ERROR:
+            field.missing[name] = f"wrong answer, error {error:.0e}"
+    for name, ours in ((OURS, bundle), (OURS_DENSE, dense)):
+        if name in field.sessions:
+            field.layers[name] = profile_of(field.sessions[name], ours)
+
+
+def joined(launches: Sequence[Mapping[str, Timing]], missing: Container[str]) -> dict[str, Timing]:
+    """Return the timing over all launches of every engine that is not missing."""
+    names = (name for name in launches[-1] if name not in missing)
+    return {name: Timing.joined([launch[name] for launch in launches]) for name in names}
 
 
 def open_field(
@@ -238,6 +262,7 @@ def rows_of(timings: Mapping[str, Timing], left: float) -> Iterator[Row]:
             "ratio": paired_ratio(timing.samples_ms, timings[OURS].samples_ms),
             "efficiency": None if is_dense(name) else min(dense) / medians[name] * left,
             "macs_left": left,
+            "is_unsteady": is_unsteady(timing.samples_ms),
             "samples_ms": timing.samples_ms,
         }
 
@@ -267,6 +292,7 @@ def format_row(row: Row) -> str:
     if "missing" in row:
         return f"{head} missing: {row['missing']}"
     line = f"{head} {row['ms_median']:9.2f} ms  min {row['ms_min']:8.2f}  {row['ratio']:6.2f}x"
+    line += " unsteady" if row["is_unsteady"] else ""
     if row["efficiency"] is not None:
         line += f"  efficiency {row['efficiency']:4.0%}"
     return line if row["error"] is None else f"{line}  error {row['error']:.0e}"

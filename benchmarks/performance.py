@@ -13,9 +13,10 @@ import json
 import pathlib
 from collections.abc import Callable, Sequence
 
-from measuring import Row, say
+from measuring import UNSTEADY, Row, say
 from plots import bar_chart, line_chart, linear_axis, log_axis, scatter
 from tables import (
+    UNSTEADY_MARK,
     commands,
     cost_model_table,
     curve_table,
@@ -31,6 +32,11 @@ from tables import (
 )
 
 SLOWEST_LAYERS = 14
+UNSTEADY_NOTE = (
+    f"*{UNSTEADY_MARK.strip(': ')}*: the engine, or the bundle it is held against, ran at two"
+    f" speeds (the median of its samples is more than {UNSTEADY} times their 10th percentile), and"
+    " the ratio is of the one it happened to have for longer: it is no figure to go by."
+)
 
 # Writes the rows of one benchmark, and adds plots by file name.
 Section = Callable[[Sequence[Row], dict[str, str]], str]
@@ -85,12 +91,13 @@ def introduction(rows: Sequence[Row]) -> str:
     versions = ", ".join(dict.fromkeys(row["edgesparse"] for row in rows))
     return f"""# Performance
 
-Written by `make bench` from its own results; edgesparse {versions} on {cpus}. One thread, pinned
-to one CPU, batch 1, float32, random weights. In each run all engines take turns, so that a machine
-that slows down for a while slows all of them; ratios are medians over pairs of samples taken side
-by side. Choices are the cost model's: nothing here was tuned on the machine. WebAssembly runs in
-node, or in headless Chromium where the target says so; arm64 devices are not timed here. Above each
-table stands the command that made it."""
+Written by `benchmarks/performance.py` from the results of the commands that stand above the tables;
+`make bench` runs the same benchmarks, with options of its own. edgesparse {versions} on {cpus}.
+One thread, pinned to one CPU, batch 1, float32, random weights. In each run all engines take turns,
+so that a machine that slows down for a while slows all of them; ratios are medians over pairs of
+samples taken side by side. Choices are the cost model's: nothing here was tuned on the machine.
+WebAssembly runs in node, or in headless Chromium where the target says so; arm64 devices are not
+timed here."""
 
 
 def section(title: str, rows: Sequence[Row], *parts: str) -> str:
@@ -110,6 +117,8 @@ def models_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
         " more than the others in 3x3 convolutions: its Winograd does.",
         models_table(rows),
     ]
+    if any(row.get("is_unsteady") for row in measured):
+        parts.insert(1, UNSTEADY_NOTE)
     runs = groups(measured, "model", "sparsity", "pattern", "target")
     for (model, sparsity, pattern, target), group in runs.items():
         by_peer = {row["peer"]: row for row in group}

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from measuring import Row
 
+UNSTEADY_MARK = "unsteady: "
+
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; columns after the first are aligned to the right."""
@@ -33,14 +35,17 @@ def models_table(rows: Sequence[Row]) -> str:
     for (model, sparsity, pattern, target), group in groups(
         rows, "model", "sparsity", "pattern", "target"
     ).items():
+        # A ratio is no steadier than what it is over.
+        is_unsteady = any(row.get("is_unsteady") for row in group if row["peer"] == "edgesparse")
         for row in group:
             head = f"{model}, {sparsity:.0%} {pattern}, {target}" if row is group[0] else ""
-            lines.append([head, *_engine_cells(row)])
+            mark = UNSTEADY_MARK if is_unsteady or row.get("is_unsteady") else ""
+            lines.append([head, *_engine_cells(row, mark)])
     header = ["Model, zeros, target", "Engine", "Median ms", "Min ms", "Its time / ours"]
     return markdown([*header, "Efficiency", "Error"], lines)
 
 
-def _engine_cells(row: Row) -> list[str]:
+def _engine_cells(row: Row, mark: str) -> list[str]:
     if "missing" in row:
         return [row["peer"], f"missing: {_cell(row['missing'])}", "", "", "", ""]
     name = f"{row['peer']} {row['version']}"
@@ -51,7 +56,7 @@ def _engine_cells(row: Row) -> list[str]:
         name,
         f"{row['ms_median']:.2f}",
         f"{row['ms_min']:.2f}",
-        f"{row['ratio']:.2f}",
+        f"{mark}{row['ratio']:.2f}",
         "" if efficiency is None else f"{efficiency:.0%}",
         "" if error is None else f"{error:.0e}",
     ]

@@ -56,6 +56,57 @@ def test_ratio_is_of_pairs_not_of_medians():
     assert rows["deepsparse"]["ratio"] == 1.0
 
 
+def test_samples_of_two_speeds_are_flagged():
+    """onnxruntime-web in node, 75 % zeros: 51 ms at first and last, 180 in between."""
+    two = [51.0] * 2 + [180.0] * 13 + [53.0] * 6
+    assert measuring.is_unsteady(two)
+    assert not measuring.is_unsteady([50.0] * 12 + [180.0] * 9)  # the median is of the usual one
+    assert not measuring.is_unsteady([51.0, 55.0, 60.0, 52.0])
+    timings = {"edgesparse": timing(*[9.0] * 21), "onnxruntime-web": timing(*two)}
+    rows = {row["peer"]: row for row in models.rows_of(timings, left=1.0)}
+    assert {name: row["is_unsteady"] for name, row in rows.items()} == {
+        "edgesparse": False,
+        "onnxruntime-web": True,
+    }
+    about = {"model": "n", "sparsity": 0.75, "pattern": "p", "target": "t", "error": None}
+    assert "20.00x unsteady" in models.format_row({**about, **rows["onnxruntime-web"]})
+
+
+def test_launches_are_joined_and_missing_engines_left_out():
+    launches = [
+        {"edgesparse": timing(1.0, 2.0), "mnn": timing(5.0, 5.0), "deepsparse": timing(1.0, 1.0)},
+        {"edgesparse": timing(3.0), "mnn": timing(6.0)},
+    ]
+    found = models.joined(launches, {"deepsparse": "it went away", "litertjs": "no wheel"})
+    assert {name: t.samples_ms for name, t in found.items()} == {
+        "edgesparse": [1.0, 2.0, 3.0],
+        "mnn": [5.0, 5.0, 6.0],
+    }
+    assert found["mnn"].launches == (2, 1)
+
+
+def test_every_engine_is_opened_afresh_at_every_launch(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["models.py", "--peers", "--launches", "2", "--seconds", "0.1"])
+    opened = []
+
+    def open_again(bundle, device):
+        opened.append(bundle)
+        return measuring.open_bundle(bundle, device)
+
+    def build(folder, name, sparsity, pattern="unstructured"):
+        shape = layers.Shape(8, 8, 4)
+        weight = layers.random_weight(shape, 1.0 - sparsity, "unstructured")
+        return layers.save_layer(folder / f"{sparsity}.onnx", shape, weight)
+
+    monkeypatch.setattr(models, "build_model", build)
+    monkeypatch.setattr(models, "open_bundle", open_again)
+    rows = list(models.measure(tmp_path, 0.5, "host", models.parse_arguments()))
+    assert [row["peer"] for row in rows] == ["edgesparse", "edgesparse-dense"]
+    assert all(len(row["samples_ms"]) >= 20 and row["layers"] for row in rows)
+    assert rows[0]["error"] < 1e-5
+    assert len(opened) == 4
+
+
 def test_relative_error_is_over_the_largest_value():
     expected = {"y": np.array([1.0, -4.0])}
     assert models.relative_error({"y": np.array([1.0, -3.0])}, expected) == 0.25

@@ -131,6 +131,24 @@ def test_every_section_shows_its_command_and_figures():
         assert figure in text
 
 
+def test_a_ratio_of_two_speeds_is_marked_and_the_mark_explained():
+    text, _ = performance.page(ROWS)
+    assert "unsteady" not in text
+    ours, dense, *rest = ROWS
+    own, _ = performance.page([ours, {**dense, "is_unsteady": True}, *rest])
+    assert own.count("| unsteady: 1.00 |") == 1
+    assert "*unsteady*: the engine, or the bundle it is held against, ran at two speeds" in own
+    assert "more than 1.3 times their 10th percentile" in own
+    both, _ = performance.page([{**ours, "is_unsteady": True}, dense, *rest])
+    assert both.count("| unsteady: 1.00 |") == 2
+
+
+def test_the_page_does_not_claim_to_be_the_makefiles():
+    text, _ = performance.page(ROWS)
+    assert "Written by `benchmarks/performance.py` from the results of the commands" in text
+    assert "Written by `make bench`" not in text
+
+
 def test_missing_peers_are_listed_and_do_not_break_the_table():
     text, _ = performance.page(ROWS)
     assert "- deepsparse: no / wheel" in text
