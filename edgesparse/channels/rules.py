@@ -25,6 +25,10 @@ def follow(trace: Trace, node: ir.Node) -> None:
     if rule is None or not known:
         trace.pin_inputs(node, f"{node.op_type} {node.name} reads channels by their number")
         return
+    if node.op_type not in _JOINS:
+        for value in node.inputs[1:]:
+            reason = f"{node.op_type} {node.name} reads them as parameters or indices"
+            trace.pin(trace.of(value), reason)
     rule(trace, node)
 
 
@@ -148,7 +152,7 @@ def _spatial(trace: Trace, node: ir.Node) -> None:
 
 
 def _normalise_images(trace: Trace, node: ir.Node) -> None:
-    """BatchNormalization, InstanceNormalization: constants along axis 1."""
+    """BatchNormalization, InstanceNormalization: parameters along axis 1."""
     x = trace.of(node.inputs[0])
     if x is None:
         return
@@ -245,6 +249,9 @@ _REDUCTIONS = frozenset({
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 })  # fmt: skip
+
+# Whose further inputs carry channels as the first one does.
+_JOINS = ELEMENTWISE | {"Concat", "Conv", "Linear", "MatMul"}
 
 RULES: dict[str, Rule] = {
     "edgesparse::Conv": _conv,

@@ -117,11 +117,18 @@ class Trace:
         self.ports.append(Port(node, "mixed", labels.atoms.reshape(-1), kinds.reshape(-1)))
 
     def parameter(self, node: ir.Node, index: int, labels: Labels) -> None:
-        """Let a constant that is broadcast against `labels` be permuted with them."""
-        shape = static_shape(node.inputs[index])
+        """Let a constant that is broadcast against `labels` be permuted with them.
+
+        One that is computed keeps its order, and so do they.
+        """
+        value = node.inputs[index]
+        shape = static_shape(value)
         lead = labels.atoms.ndim - len(shape)
         axes = [axis for axis in labels.axes if axis >= lead and shape[axis - lead] > 1]
         if not axes:
+            return
+        if value is None or value.const_value is None:
+            self.pin(labels, f"{node.op_type} {node.name} computes what it combines them with")
             return
         if len(labels.axes) > 1:
             self.pin(labels, f"a constant of {node.op_type} {node.name} lies along several axes")

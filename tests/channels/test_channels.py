@@ -107,3 +107,32 @@ def test_a_shared_constant_is_permuted_for_its_reader_only():
     y = g.op("Mul", g.op("Tanh", g.conv(x, 8, 8)), scale)
     y = g.op("Add", g.conv(y, 8, 8), g.op("Mul", x, scale))
     assert permute_all(prepared(g.build(y))) == 8
+
+
+def style(g, channels):
+    """Channels that a linear layer computes from a second input, as a vector."""
+    return g.op("Reshape", g.linear(g.input("z", (1, 8)), 8, channels), g.ints(channels))
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "LayerNormalization"])
+@pytest.mark.parametrize("place", ["scale", "bias"])
+def test_computed_scales_and_biases_fix_both_sides(op, place):
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 6, 6)), 3, 16)
+    if op == "LayerNormalization":
+        x = g.op("Transpose", x, perm=[0, 2, 3, 1])
+    computed, constant = style(g, 16), g.vector(16)
+    y = g.op(op, x, *((computed, constant) if place == "scale" else (constant, computed)))
+    if op == "LayerNormalization":
+        y = g.op("Transpose", y, perm=[0, 3, 1, 2])
+    model = prepared(g.build(g.conv(y, 16, 4)))
+    assert permute_all(model) == 0
+    assert len(analyse(model.graph).fixed) == 3
+
+
+def test_channels_that_are_indices_stay_where_they_are():
+    g = graphs.Graph()
+    chosen = g.op("Cast", g.op("Clip", g.op("Abs", style(g, 16)), "", g.constant(9.0)), to=7)
+    y = g.op("Gather", g.input("x", (1, 5, 16)), chosen, axis=2)
+    model = prepared(g.build(y))
+    assert permute_all(model) == 0

@@ -151,3 +151,14 @@ def test_a_split_keeps_them_with_a_reason():
     assert any(
         "cuts them at fixed numbers" in text for text in reasons(model, "remove_dead_channels")
     )
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "LayerNormalization"])
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_layer_that_feeds_only_a_scale_or_bias_keeps_all_its_rows(op, place):
+    g = graphs.Graph()
+    style = g.op("Reshape", g.linear(g.input("z", (1, 8)), 8, 6), g.ints(6))
+    shape = (1, 6, 4, 4) if op == "InstanceNormalization" else (1, 5, 6)
+    parameters = (style, g.vector(6)) if place == 1 else (g.vector(6), style)
+    model = prepared(g.build(g.op(op, g.input("x", shape), *parameters)))
+    assert removed(model) == 0
