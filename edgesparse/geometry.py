@@ -201,6 +201,49 @@ def reduced_axes(node: ir.Node, rank: int) -> tuple[int, ...] | None:
     return tuple(sorted({axis % rank for axis in given}))
 
 
+def moved_axes(node: ir.Node) -> set[int]:
+    """Return the axes of its result along which a Pad, Resize, Expand or Tile moves elements.
+
+    A Pad that crops as much as it adds keeps the extent and moves all the same, and so does a
+    Resize by little.
+    """
+    after, first = static_shape(node.outputs[0]), static_shape(node.inputs[0])
+    rank = len(after)
+    before = (1,) * (rank - len(first)) + first  # Expand may add axes in front
+    moved = {axis for axis in range(rank) if before[axis] != after[axis]}
+    if node.op_type == "Pad":
+        moved |= _padded_axes(node, rank)
+    elif node.op_type == "Resize":
+        moved |= _scaled_axes(node, rank)
+    return moved
+
+
+def _padded_axes(node: ir.Node, rank: int) -> set[int]:
+    pads, axes = constant(node.inputs[1]), None
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        axes = constant(node.inputs[3])
+        pads = None if axes is None else pads
+    if pads is None:
+        return set(range(rank))
+    chosen = range(rank) if axes is None else axes.reshape(-1).tolist()
+    begins, ends = pads.reshape(2, -1)
+    return {
+        axis % rank
+        for axis, begin, end in zip(chosen, begins, ends, strict=True)
+        if begin != 0 or end != 0
+    }
+
+
+def _scaled_axes(node: ir.Node, rank: int) -> set[int]:
+    chosen = node.attributes.get_ints("axes") or range(rank)
+    if (node.attributes.get_string("keep_aspect_ratio_policy") or "stretch") != "stretch":
+        return {axis % rank for axis in chosen}
+    scales = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scales is None or not scales.size:
+        return set()
+    return {axis % rank for axis, scale in zip(chosen, scales, strict=True) if scale != 1}
+
+
 def pads_of(
     node: ir.Node,
     extents: Sequence[int],

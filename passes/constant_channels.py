@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from scipy import special
 
+from edgesparse.geometry import moved_axes
 from edgesparse.passes import editing
 
 Floats = npt.NDArray[np.float32]
@@ -92,7 +93,8 @@ def _of(node: ir.Node, known: Known) -> Floats | None:
     if x is None or first is None:
         return None
     if node.op_type in _KEPT_BY:
-        return x if len(node.outputs) == 1 else None
+        moved = node.op_type == "Resize" and 1 in moved_axes(node)
+        return x if len(node.outputs) == 1 and not moved else None
     if node.op_type == "ReduceMean" and editing.shape_of(first)[:2] == shape[:2]:
         return x
     if node.op_type in ("Flatten", "Reshape", "Squeeze"):

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from edgesparse.channels import movement
 from edgesparse.channels.labels import Labels, coordinate, mix
 from edgesparse.channels.trace import Trace
-from edgesparse.geometry import reduced_axes, static_shape
+from edgesparse.geometry import moved_axes, reduced_axes, static_shape
 
 Rule = Callable[[Trace, ir.Node], None]
 
@@ -142,10 +142,10 @@ def _spatial(trace: Trace, node: ir.Node) -> None:
         return
     after = static_shape(node.outputs[0])
     lead = (1,) * (len(after) - x.atoms.ndim)  # Expand may add axes in front
-    x, before = x.reshaped(lead + x.atoms.shape), lead + static_shape(node.inputs[0])
-    changed = [a for a, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-    windowed = changed if node.op_type in ("Pad", "Resize", "Expand", "Tile") else [2, 3]
-    if set(x.axes) & set(windowed) or len(node.outputs) > 1:
+    x, windowed = x.reshaped(lead + x.atoms.shape), set(range(2, len(after)))
+    if node.op_type in ("Pad", "Resize", "Expand", "Tile"):
+        windowed = moved_axes(node)
+    if set(x.axes) & windowed or len(node.outputs) > 1:
         trace.pin(x, f"{node.op_type} {node.name} works along the axis of these channels")
         return
     trace.labels[node.outputs[0]] = x.mixed(trace.number(node))

@@ -136,3 +136,27 @@ def test_channels_that_are_indices_stay_where_they_are():
     y = g.op("Gather", g.input("x", (1, 5, 16)), chosen, axis=2)
     model = prepared(g.build(y))
     assert permute_all(model) == 0
+
+
+MOVES = {
+    "Pad": lambda g, x: g.op("Pad", x, g.ints(0, 1, 0, 0, 0, -1, 0, 0)),
+    "Resize": lambda g, x: g.op("Resize", x, "", g.constant([1, 1.1, 2, 1]), mode="nearest"),
+}
+
+
+@pytest.mark.parametrize("op", MOVES)
+def test_channels_that_move_along_their_axis_keep_their_order(op):
+    """The extent stays as it is, and channel 1 comes to stand where channel 2 was, or so."""
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 6, 6)), 3, 8)
+    model = prepared(g.build(g.conv(MOVES[op](g, x), 8, 4)))
+    assert permute_all(model) == 0
+    reasons = analyse(model.graph).fixed.values()
+    assert any("works along the axis of these channels" in reason for reason in reasons)
+
+
+def test_padding_other_axes_lets_channels_move():
+    g = graphs.Graph(opset=18)
+    x = g.op("Relu", g.conv(g.input("x", (1, 3, 6, 6)), 3, 8))
+    y = g.op("Pad", x, g.ints(1, -1), "", g.ints(-1))
+    assert permute_all(prepared(g.build(g.conv(y, 8, 4)))) == 8

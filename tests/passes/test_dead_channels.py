@@ -162,3 +162,22 @@ def test_a_layer_that_feeds_only_a_scale_or_bias_keeps_all_its_rows(op, place):
     parameters = (style, g.vector(6)) if place == 1 else (g.vector(6), style)
     model = prepared(g.build(g.op(op, g.input("x", shape), *parameters)))
     assert removed(model) == 0
+
+
+@pytest.mark.parametrize("factor", [1.1, 2])
+def test_constant_channels_that_a_resize_moves_are_not_known_any_more(factor):
+    g = graphs.Graph()
+    first = g.rng.standard_normal((8, 3, 1, 1))
+    first[[1, 4]] = 0
+    x = g.op("Conv", g.input("x", (1, 3, 6, 6)), g.constant(first), g.vector(8))
+    y = g.op("Resize", x, "", g.constant([1, factor, 2, 1]), mode="nearest")
+    prepared(g.build(g.conv(y, int(8 * factor), 5)))
+
+
+def test_a_layer_whose_channels_a_pad_shifts_keeps_its_rows():
+    g = graphs.Graph()
+    x = g.conv(g.input("x", (1, 3, 6, 6)), 3, 8)
+    weight = g.rng.standard_normal((4, 8, 1, 1))
+    weight[:, 2] = 0
+    y = g.op("Pad", x, g.ints(0, 1, 0, 0, 0, -1, 0, 0))
+    prepared(g.build(g.op("Conv", y, g.constant(weight))))
