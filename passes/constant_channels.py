@@ -22,11 +22,13 @@ Floats = npt.NDArray[np.float32]
 Known = dict[ir.Value, Floats]
 
 FLOAT = np.float32
+_GELU_SCALE = 2 * np.sqrt(2 / np.pi)  # 1 + tanh(x) is twice the sigmoid of 2x
 ACTIVATIONS: dict[str, Callable[[Floats, float, float], npt.NDArray[np.floating]]] = {
     "": lambda x, a, b: x,
     "Clip": lambda x, a, b: np.clip(x, a, b),
     "Elu": lambda x, a, b: np.where(x > 0, x, a * np.expm1(x)),
     "Gelu": lambda x, a, b: x * special.ndtr(x),
+    "GeluTanh": lambda x, a, b: x * special.expit(_GELU_SCALE * (x + 0.044715 * x**3)),
     "HardSigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
     "HardSwish": lambda x, a, b: x * np.clip(x / 6 + 0.5, 0, 1),
     "LeakyRelu": lambda x, a, b: np.where(x > 0, x, a * x),
@@ -104,7 +106,7 @@ def _of(node: ir.Node, known: Known) -> Floats | None:
     if node.op_type in ACTIVATIONS and node.op_type != "Clip":
         alpha, beta = _DEFAULTS.get(node.op_type, (0.0, 0.0))
         return _activate(
-            node.op_type,
+            editing.activation_of(node),
             x,
             _float(node, "alpha", alpha),
             _float(node, "beta", beta),

@@ -249,3 +249,10 @@ def rewrite_all(
 def decline(node: ir.Node, pass_name: str, reason: str) -> None:
     """Record why a pass left a node alone although it looked like its business."""
     node.metadata_props[DECLINED_PREFIX + pass_name] = reason
+
+
+def activation_of(node: ir.Node) -> str:
+    """Return what an activation is called where it is fused: Gelu by tanh has its own name."""
+    if node.op_type == "Gelu" and node.attributes.get_string("approximate", "none") == "tanh":
+        return "GeluTanh"
+    return node.op_type

@@ -64,7 +64,7 @@ def _fuse(node: ir.Node) -> bool:
     if parameters is None:
         editing.decline(node, NAME, f"{follower.op_type}: its bounds are not constants")
         return False
-    node.attributes.add(ir.AttrString("activation", _name(follower)))
+    node.attributes.add(ir.AttrString("activation", editing.activation_of(follower)))
     node.attributes.add(ir.AttrFloat32("alpha", parameters[0]))
     node.attributes.add(ir.AttrFloat32("beta", parameters[1]))
     editing.absorb(node, follower)
@@ -73,12 +73,6 @@ def _fuse(node: ir.Node) -> bool:
 
 def _is_activation(node: ir.Node) -> bool:
     return node.domain in ("", editing.DOMAIN) and node.op_type in FUSABLE
-
-
-def _name(node: ir.Node) -> str:
-    if node.op_type == "Gelu" and node.attributes.get_string("approximate", "none") == "tanh":
-        return "GeluTanh"
-    return node.op_type
 
 
 def _parameters(node: ir.Node) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from random_networks import networks
 
 from edgesparse import compiler, frontend
+from edgesparse.passes import editing
 from edgesparse.passes.fold_constant_channels import FoldConstantChannelsPass
 from edgesparse.passes.remove_dead_channels import REMOVED_KEY, RemoveDeadChannelsPass
 from edgesparse.target import resolve_target
@@ -89,6 +90,20 @@ def test_a_row_without_weights_goes_and_its_constant_goes_into_the_next_bias():
     model = prepared(chain(1, bias=0.7))
     assert removed(model) == 3
     assert [node.inputs[1].shape.numpy() for node in model.graph] == [(5, 3, 1, 1), (6, 5, 1, 1)]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_both_kinds_of_gelu_give_their_own_number(approximate, fused):
+    g = graphs.Graph(opset=20)
+    first = g.rng.standard_normal((8, 3, 1, 1))
+    first[[1, 4, 5]] = 0
+    values = g.constant(np.linspace(-3, 3, 8))
+    x = g.op("Conv", g.input("x", (1, 3, 9, 9)), g.constant(first), values)
+    y = g.conv(g.op("Gelu", x, approximate=approximate), 8, 6)
+    model = prepared(g.build(y) if fused else g.build(y, x))
+    assert removed(model) == (3 if fused else 0)
+    assert editing.read_inputs(model.graph[-1]).sum() == 5  # folded in either case
 
 
 def test_zero_is_exact_at_a_padded_border():
