@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -149,13 +149,11 @@ def _count_not_finite(value: ir.Value) -> int:
 
 
 def _check_fit(graph: ir.Graph) -> None:
-    """Check convolutions, of which ONNX's shape inference does not compare the channels."""
+    """Check operators of which ONNX's shape inference does not compare the channels."""
     found = [
         f"{node.op_type} {node.name}: {misfit}"
         for node in graph
-        if node.domain == ""
-        and node.op_type in ("Conv", "ConvTranspose")
-        and (misfit := _misfit(node))
+        if node.domain == "" and (misfit := _MISFITS.get(node.op_type, _fits)(node))
     ]
     if found:
         raise InvalidModelError(
@@ -164,7 +162,11 @@ def _check_fit(graph: ir.Graph) -> None:
         )
 
 
-def _misfit(node: ir.Node) -> str:
+def _fits(node: ir.Node) -> str:
+    return ""
+
+
+def _misfit_of_convolution(node: ir.Node) -> str:
     x, weight, bias = _shape(node, 0), _shape(node, 1), _shape(node, 2)
     if x is None or weight is None or len(x) != len(weight) or len(x) < 3:
         return f"input {x} and weight {weight}"
@@ -180,6 +182,24 @@ def _misfit(node: ir.Node) -> str:
     if bias is not None and bias != (outputs,):
         return f"bias {bias} and weight {weight}"
     return ""
+
+
+def _misfit_of_normalisation(node: ir.Node) -> str:
+    x, scale, bias = _shape(node, 0), _shape(node, 1), _shape(node, 2)
+    groups = node.attributes.get_int("num_groups", 1) or 0
+    if x is None or len(x) < 2 or groups < 1 or x[1] % groups:
+        return f"input {x} with num_groups {groups}"
+    if scale != (x[1],) or bias != (x[1],):
+        return f"input {x}, scale {scale} and bias {bias}"
+    return ""
+
+
+_MISFITS: Mapping[str, Callable[[ir.Node], str]] = {
+    "Conv": _misfit_of_convolution,
+    "ConvTranspose": _misfit_of_convolution,
+    "GroupNormalization": _misfit_of_normalisation,
+    "InstanceNormalization": _misfit_of_normalisation,
+}
 
 
 def _shape(node: ir.Node, index: int) -> tuple[int, ...] | None:

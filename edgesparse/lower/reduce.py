@@ -74,14 +74,10 @@ def lower_group_norm(b: PlanBuilder, node: ir.Node) -> None:
     """Lower GroupNormalization: channels [C] as [groups, C / groups]."""
     x, y = _float_tensors(b, node)
     groups = node.attributes.get_int("num_groups", 1)
-    channels, rank = x.shape[1], len(x.shape)
-    per_group = channels // groups
-    # Opset 18 has one scale a group, later ones one a channel.
-    per_channel = shape_of(_present(node, 1)) == (channels,)
-    scale_strides = [per_group, 1] if per_channel else [1, 0]
+    rank, per_group = len(x.shape), x.shape[1] // groups
     split_x, split_y = _split_channels(x, groups), _split_channels(y, groups)
     axes = list(range(2, rank + 1))
-    _normalise(b, node, split_x, split_y, axes, [0, *scale_strides, *[0] * (rank - 2)])
+    _normalise(b, node, split_x, split_y, axes, [0, per_group, 1, *[0] * (rank - 2)])
 
 
 def _split_channels(tensor: Tensor, groups: int) -> Tensor:

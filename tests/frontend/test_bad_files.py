@@ -150,11 +150,28 @@ def test_control_flow_is_listed(tmp_path):
             "(float[2, 3] x) => (float[2, 3] y) { y = BatchNormalization(x, v, v, v, v) }",
             "is inconsistent",
         ),
+        (
+            "(float[2, 6, 5] x) => (float[2, 6, 5] y) { y = InstanceNormalization(x, v, v) }",
+            "input (2, 6, 5), scale (4,) and bias (4,)",
+        ),
     ],
 )
 def test_inconsistent_models(text, message, tmp_path):
     weights = {"w": np.ones((4, 5)), "k": np.ones((4, 2, 3, 3)), "v": np.ones(4)}
     proto = texts.proto(text, **{name: array for name, array in weights.items() if name in text})
+    assert message in refuse(proto, tmp_path, InvalidModelError).message
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "message"),
+    [(8, 4, "input (1, 8, 5), scale (4,) and bias (4,)"), (4, 3, "with num_groups 3")],
+)
+def test_inconsistent_group_norms(channels, groups, message, tmp_path):
+    text = (
+        f"(float[1, {channels}, 5] x) => (float[1, {channels}, 5] y)"
+        f" {{ y = GroupNormalization <num_groups = {groups}> (x, v, v) }}"
+    )
+    proto = texts.proto(text, opset=21, v=np.ones(4))
     assert message in refuse(proto, tmp_path, InvalidModelError).message
 
 

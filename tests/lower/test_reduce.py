@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import texts
+from compiled import assert_same_as_onnxruntime
 from kernel_runner import run_plan
 from node_runner import Case, check, lower_case, lower_model, model_of
 
@@ -178,6 +180,19 @@ def test_group_norm():
         for shape, groups in (((1, 6, 7, 7), 3), ((2, 8, 3, 5), 2), ((1, 4, 9), 4))
         for layouts in ({}, PLANES)
     ), opset=21)  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [21, 22])
+def test_group_norm_in_a_file(opset):
+    """ONNX infers no shape for its result, so the front end has to."""
+    proto = texts.proto(
+        "(float[1, 8, 6, 6] x) => (float[1, 4, 6, 6] y)"
+        " { a = GroupNormalization <num_groups = 4> (x, s, b) c = Relu(a) d = Conv(c, w)"
+        " e = GroupNormalization <num_groups = 2> (d, t, t) f = Mul(e, $2.0) y = Sigmoid(f) }",
+        opset=opset,
+        **{"s": floats(8), "b": floats(8), "w": floats(4, 8, 1, 1), "t": floats(4)},
+    )
+    assert_same_as_onnxruntime(proto)
 
 
 def test_axes_that_are_computed_are_refused():
