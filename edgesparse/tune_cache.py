@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -31,8 +32,11 @@ from edgesparse.passes import candidates, editing, select_pattern
 from edgesparse.target import Target
 from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 
-# Raise it when kernels become faster or slower: what was measured before then no longer counts.
-KERNEL_SCHEMA = 1
+# What the code of a linear operator comes from, beside the pattern pass' decision.
+_SOURCES = (
+    "kernels", "kernels_arm", "kernels_wasm", "codegen.py", "formats.py", "layout.py",
+    "lower/linear.py", "tiling.py",
+)  # fmt: skip
 
 _HINT = f"choose another folder with the environment variable {CACHE_VARIABLE}"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.json")
@@ -82,7 +86,7 @@ def ingredients(node: ir.Node, target: Target) -> dict[str, Any]:
     """
     return {
         "edgesparse": importlib.metadata.version("edgesparse"),
-        "kernels": KERNEL_SCHEMA,
+        "kernels": kernel_digest(),
         "candidate": [field.name for field in dataclasses.fields(candidates.Candidate)],
         "target": {
             "name": target.name,
@@ -99,6 +103,17 @@ def ingredients(node: ir.Node, target: Target) -> dict[str, Any]:
         "inputs": [None if value is None else _describe(value) for value in node.inputs],
         "outputs": [list(static_shape(value)) for value in node.outputs],
     }
+
+
+@functools.cache
+def kernel_digest(package: Path = Path(__file__).parent) -> str:
+    """Return a hash of the sources of kernels: what others were measured at does not count."""
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        found = package / name
+        for path in sorted(found.glob("*.py")) if found.is_dir() else [found]:
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def key_of(node: ir.Node, target: Target) -> str:

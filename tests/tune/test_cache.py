@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.metadata
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +16,8 @@ from edgesparse.target import resolve_target
 from edgesparse.tune_cache import Entry, Measurement, TuneCache, key_of
 from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 
+PACKAGE = Path(tune_cache.__file__).parent
+IGNORED = shutil.ignore_patterns("models", "runtime", "__pycache__")
 KEY, OTHER = "a" * 64, "b" * 64
 WASM = resolve_target("wasm")
 
@@ -186,7 +190,7 @@ def test_the_key_sees_the_target(change):
 def test_the_key_sees_the_compiler(monkeypatch):
     keys = {key_of(node(), WASM)}
     with monkeypatch.context() as patch:
-        patch.setattr(tune_cache, "KERNEL_SCHEMA", tune_cache.KERNEL_SCHEMA + 1)
+        patch.setattr(tune_cache, "kernel_digest", lambda: "of other kernels")
         keys.add(key_of(node(), WASM))
     with monkeypatch.context() as patch:
         patch.setattr(importlib.metadata, "version", lambda name: "99.0")
@@ -196,6 +200,32 @@ def test_the_key_sees_the_compiler(monkeypatch):
         patch.setattr(tune_cache.candidates, "Candidate", other)
         keys.add(key_of(node(), WASM))
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "kernels/spmm.py",
+        "kernels/tir.py",
+        "kernels_arm/__init__.py",
+        "kernels_wasm/__init__.py",
+        "lower/linear.py",
+        "codegen.py",
+    ],
+)
+def test_measurements_of_other_kernels_do_not_count(source, tmp_path):
+    copy = shutil.copytree(PACKAGE, tmp_path / "edgesparse", ignore=IGNORED)
+    digest = tune_cache.kernel_digest.__wrapped__
+    assert digest(copy) == tune_cache.kernel_digest() == digest(PACKAGE)
+    text = (copy / source).read_text()
+    (copy / source).write_text(text + "\nFASTER = True\n")
+    assert digest(copy) != digest(PACKAGE)
+
+
+def test_what_makes_no_kernel_may_change(tmp_path):
+    copy = shutil.copytree(PACKAGE, tmp_path / "edgesparse", ignore=IGNORED)
+    (copy / "check.py").write_text("")
+    assert tune_cache.kernel_digest.__wrapped__(copy) == tune_cache.kernel_digest()
 
 
 def test_the_key_sees_this_machines_cpu_where_the_code_runs_on_it(monkeypatch):
