@@ -11,17 +11,19 @@ import onnx_ir as ir
 
 from edgesparse import frontend, passes
 from edgesparse.bundle import Bundle, check_output, write_bundle
-from edgesparse.errors import UsageError
+from edgesparse.errors import UnsupportedModelError, UsageError
 from edgesparse.lower import SUPPORTED, layer_of, lower
 from edgesparse.model_files import model_digest
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass, UnstructuredPatternPass
-from edgesparse.plan import Layer
+from edgesparse.plan import Layer, Plan
 from edgesparse.target import Target, resolve_target
 from edgesparse.tune_cache import apply_tuned
 
 Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
+
+_WASM_MEMORY_BYTES = 4 << 30  # its addresses have 32 bits
 
 _STAGES = [stage.name for stage in passes.PIPELINE]
 _SELECT = _STAGES.index(SelectPatternPass.__name__)
@@ -171,12 +173,17 @@ def build(
         model_sha256: The model's, from `model_digest`, for the manifest.
         progress: Told the stage and the finished fraction.
         embed: Put the weights into the WebAssembly modules.
+
+    Raises:
+        UnsupportedModelError: It takes more memory than the target has addresses for.
+        OutputError: The bundle cannot be written.
     """
     from edgesparse.codegen import build_objects
 
     say = progress or _say_nothing
     say("planning", 0.25)
     plan = lower(model, target, name)
+    _check_memory(plan, target)
     say("generating code", 0.35)
     targets = [target, *filter(None, (target.relaxed,))]
     code, *relaxed = build_objects(
@@ -195,6 +202,18 @@ def build(
     )
     say("done", 1.0)
     return bundle
+
+
+def _check_memory(plan: Plan, target: Target) -> None:
+    """Refuse what no WebAssembly memory can hold."""
+    needed = plan.arena_bytes + len(plan.weights)
+    needed += sum(spec.size_bytes for spec in (*plan.inputs, *plan.outputs))
+    if target.is_wasm and needed > _WASM_MEMORY_BYTES:
+        raise UnsupportedModelError(
+            f"the model takes {needed / 1e9:.2f} GB of memory, expected at most"
+            f" {_WASM_MEMORY_BYTES / 1e9:.2f} GB for target {target.name}",
+            hint="fix smaller inputs with `--shape`, or compile with `--target host` or `arm64`",
+        )
 
 
 def c_identifier(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from interrupts import interrupted
 
 from edgesparse.errors import LatencyError, UnsupportedModelError
+from edgesparse.lower import lower
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,20 @@ def test_what_cannot_be_compiled_is_3(run, monkeypatch) -> None:
     assert outcome.code == 3
     assert outcome.out == ""
     assert outcome.err == "error: 2 nodes cannot be compiled\nhint: cut them off\n"
+
+
+def test_more_memory_than_webassembly_has_is_3(run, model, tmp_path, monkeypatch) -> None:
+    def with_large_arena(*arguments):
+        return dataclasses.replace(lower(*arguments), arena_bytes=5 << 30)
+
+    monkeypatch.setattr("edgesparse.compiler.lower", with_large_arena)
+    for target in ("wasm", "wasm-relaxed"):
+        outcome = run("compile", model, "-o", "d", "--target", target)
+        assert outcome.code == 3
+        message = f"takes 5.37 GB of memory, expected at most 4.29 GB for target {target}\nhint: "
+        assert message in outcome.err
+    assert not (tmp_path / "d").exists()
+    assert run("compile", model, "-o", "d").code == 0
 
 
 def test_foreign_inputs(run, make_bundle, tmp_path) -> None:
