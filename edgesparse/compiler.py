@@ -59,7 +59,7 @@ def compile(
 
     Args:
         model: ONNX file.
-        target: `host`, `arm64`, `wasm` or `wasm-relaxed`.
+        target: `host`, `arm64`, `arm64-a55`, `wasm` or `wasm-relaxed`.
         output: Folder of the bundle; an older bundle there is replaced.
         shapes: Static shapes for inputs with symbolic dimensions.
         name: Prefix of every C symbol; the file's stem by default.

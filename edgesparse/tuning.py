@@ -119,7 +119,7 @@ def tune(
 
     Args:
         model: ONNX file.
-        target: `host`, `arm64`, `wasm` or `wasm-relaxed`.
+        target: `host`, `arm64`, `arm64-a55`, `wasm` or `wasm-relaxed`.
         device: Where to measure; by default what fits the target. An emulator is refused.
         shapes: Static shapes for inputs with symbolic dimensions.
         top: Candidates of each operator, the cost model's best.

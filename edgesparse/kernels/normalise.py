@@ -53,13 +53,13 @@ def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
         return visit.load(y, 1)
 
     total = line.fold(0.0, add, power)
-    inverse = keep(tir.splat(1.0, line.lanes) / total, line.lanes)
+    inverse = tir.keep(tir.splat(1.0, line.lanes) / total, line.lanes)
     line.visit(lambda v: v.store(y, 1, v.load(y, 1) * v.spread(inverse)))
 
 
 def _log_softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
     total = line.fold(0.0, add, lambda v: tirx.exp(v.load(x) - v.spread(peak)))
-    logarithm = keep(tirx.log(total), line.lanes)
+    logarithm = tir.keep(tirx.log(total), line.lanes)
     line.visit(lambda v: v.store(y, 1, v.load(x) - v.spread(peak) - v.spread(logarithm)))
 
 
@@ -98,7 +98,7 @@ class Normalise:
     def _emit_line(self, p: dict[str, tir.Buffer], line: Line) -> None:
         one = 1.0 / max(1, self.lines.elements)
         share = tir.splat(one, line.lanes)
-        mean = keep(line.fold(0.0, add, lambda v: v.load(p["x"])) * share, line.lanes)
+        mean = tir.keep(line.fold(0.0, add, lambda v: v.load(p["x"])) * share, line.lanes)
 
         def square(visit: Visit) -> Expr:
             centred = visit.load(p["x"]) - visit.spread(mean)
@@ -106,7 +106,7 @@ class Normalise:
 
         variance = line.fold(0.0, add, square) * share
         deviation = tirx.sqrt(variance + tir.splat(self.epsilon, line.lanes))
-        inverse = keep(tir.splat(1.0, line.lanes) / deviation, line.lanes)
+        inverse = tir.keep(tir.splat(1.0, line.lanes) / deviation, line.lanes)
 
         def finish(visit: Visit) -> None:
             value = (visit.load(p["x"]) - visit.spread(mean)) * visit.spread(inverse)
@@ -116,10 +116,3 @@ class Normalise:
             visit.store(p["y"], 1, value)
 
         line.visit(finish)
-
-
-def keep(value: Expr, lanes: int) -> Expr:
-    """Return `value`, computed here and held in registers."""
-    register = tir.local(lanes)
-    tir.store(register, 0, value, lanes)
-    return tir.load(register, 0, lanes)

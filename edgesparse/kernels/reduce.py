@@ -10,6 +10,7 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.lines import Combine, Line, Lines
+from edgesparse.kernels.movement import short
 
 Expr = tir.Expr
 
@@ -76,8 +77,7 @@ class Reduce:
     @property
     def name(self) -> str:
         """Stem of the C symbol."""
-        short = self.dtype.replace("float", "f").replace("int", "i")
-        return f"{short}_{self.op.lower()}"
+        return f"{short(self.dtype)}_{self.op.lower()}"
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, y)."""

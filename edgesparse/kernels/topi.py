@@ -16,6 +16,7 @@ import tvm
 from tvm import s_tir, te, tirx, topi
 
 from edgesparse.kernels import tir
+from edgesparse.kernels.movement import short
 from edgesparse.kernels.topi_operators import OPERATORS, dtype_of
 
 Array = tuple[tuple[int, ...], str]  # shape, element type
@@ -48,8 +49,7 @@ class Topi:
     def name(self) -> str:
         """Stem of the C symbol."""
         source = self.inputs[0][1] if self.inputs else self.dtype
-        short = source.replace("float", "f").replace("uint", "u").replace("int", "i")
-        return f"{short}_{self.op.lower()}"
+        return f"{short(source)}_{self.op.lower()}"
 
     @property
     def scratch(self) -> tuple[Array, ...]:

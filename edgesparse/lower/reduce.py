@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from edgesparse.errors import UnsupportedModelError
 from edgesparse.geometry import reduced_axes
 from edgesparse.kernels.lines import Lines
 from edgesparse.kernels.normalise import Normalise, Softmax
 from edgesparse.kernels.reduce import REDUCTIONS, Reduce
 from edgesparse.layout import Layout
+from edgesparse.lower.arguments import given, required, unsupported
 from edgesparse.lower.builder import PlanBuilder, Tensor, dtype_of, shape_of
 from edgesparse.plan import Arg
 
@@ -22,14 +22,14 @@ EXP_VECTORS = 2
 
 def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
     """Lower ReduceMean and its like."""
-    value, result = _present(node, 0), node.outputs[0]
+    value, result = required(node, 0), node.outputs[0]
     axes = _axes(node, len(shape_of(value)))
     if not axes and shape_of(value):
         b.alias(result, b.tensor(value))
         return
     dtype = dtype_of(value)
     if dtype not in ("float32", "int32", "int64"):
-        raise _unsupported(node, f"element type {dtype}", "export the model in float32")
+        raise unsupported(node, f"element type {dtype}", "export the model in float32")
     x = b.tensor(value)
     y = b.output(result, b.wanted(result))
     strides = _kept_strides(x.shape, axes, y.layout, node.attributes.get_int("keepdims", 1))
@@ -49,13 +49,13 @@ def lower_softmax(b: PlanBuilder, node: ir.Node) -> None:
 def lower_layer_norm(b: PlanBuilder, node: ir.Node) -> None:
     """Lower LayerNormalization, from its axis to the last."""
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
-        raise _unsupported(
+        raise unsupported(
             node, "the output of Mean or InvStdDev", "leave the optional outputs unused"
         )
     x, y = _float_tensors(b, node)
     rank = len(x.shape)
     axes = list(range(node.attributes.get_int("axis", -1) % rank, rank))
-    shape = shape_of(_present(node, 1))
+    shape = shape_of(required(node, 1))
     flat = Layout.flat(shape)
     strides = [0] * (rank - len(shape)) + [
         0 if extent == 1 else stride for extent, stride in zip(shape, flat.strides, strict=True)
@@ -100,10 +100,10 @@ def _normalise(
     axes: Sequence[int],
     parameter_strides: Sequence[int],
 ) -> None:
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = given(node, 2)
     lines = _lines(b, x, axes, [y.layout.strides, parameter_strides], SUM_VECTORS)
     epsilon = node.attributes.get_float("epsilon", 1e-5)
-    parameters = [_parameter(b, _present(node, 1))]
+    parameters = [_parameter(b, required(node, 1))]
     parameters += [_parameter(b, bias)] if bias is not None else []
     kernel = Normalise(lines, float(epsilon), has_bias=bias is not None)
     b.call(kernel, x.read(), *parameters, y.write())
@@ -121,9 +121,9 @@ def _lines(
 
 def _float_tensors(b: PlanBuilder, node: ir.Node) -> tuple[Tensor, Tensor]:
     """Return the first input and the output, both as the output is wanted."""
-    value, result = _present(node, 0), node.outputs[0]
+    value, result = required(node, 0), node.outputs[0]
     if dtype_of(value) != "float32":
-        raise _unsupported(node, f"element type {dtype_of(value)}", "export the model in float32")
+        raise unsupported(node, f"element type {dtype_of(value)}", "export the model in float32")
     layout = b.wanted(result)
     return b.tensor(value, layout), b.output(result, layout)
 
@@ -151,25 +151,12 @@ def _axes(node: ir.Node, rank: int) -> tuple[int, ...]:
     """Return the axes to reduce, maybe none."""
     axes = reduced_axes(node, rank)
     if axes is None:
-        raise _unsupported(
+        raise unsupported(
             node,
-            f"axes that are the result {_present(node, 1).name!r} of a computation",
+            f"axes that are the result {required(node, 1).name!r} of a computation",
             "export the model with constant axes",
         )
     return axes
-
-
-def _present(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    if value is None:
-        raise ValueError(f"input {index} of {node.name} is absent")
-    return value
-
-
-def _unsupported(node: ir.Node, what: str, hint: str) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"lowering {node.op_type} {node.name!r}: {what} is not supported", hint=hint
-    )
 
 
 LOWERINGS = {
