@@ -8,6 +8,9 @@ tiles in the middle of the image need neither and share one loop.
 A tile that *streams* is higher, and loops over its rows: each input row is read once, added to the
 two or three output rows whose windows hold it, and the first of those is then finished. That
 suits engines that keep the order of instructions and have sixteen registers (V8 on x86-64).
+
+Of a window with many taps the rows are a loop, and tiles of all rows share their code: whether an
+input row lies outside the image is asked when it runs.
 """
 
 from __future__ import annotations
@@ -19,8 +22,12 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.kernels.loops import WRITTEN_TAPS
 from edgesparse.plan import Flow
 from edgesparse.tiling import Run, Window, row_starts, runs
+
+# Rows of a tile whose rows of taps are a loop.
+_LOOPED_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +80,12 @@ class Depthwise:
         """Input channels, in every band."""
         bands = -(-self.window.out_height // self.height) if self.by_rows else 1
         return bands * (self.channels // self.multiplier)
+
+    @property
+    def _is_looped(self) -> bool:
+        """Whether the rows of taps are a loop."""
+        rows, columns = self.window.kernel
+        return rows > 1 and rows * columns > WRITTEN_TAPS
 
     @property
     def flow(self) -> Flow | None:
@@ -147,15 +160,20 @@ class Depthwise:
                     down.size,
                     plane.read + y * (row_stride * self.window.width) + x * column_stride,
                     plane.write + y * self.window.out_width + x,
+                    y,
                 )
                 self._emit_tile(tile)
 
     def _row_runs(self) -> list[Run]:
         """Tiles from top to bottom; those that miss no tap in common loops."""
-        starts = range(0, self.window.out_height, self.height)
-        pieces = [(start, min(self.height, self.window.out_height - start)) for start in starts]
+        height = self.height
+        if self._is_looped and not self.by_rows:
+            height = min(height, _LOOPED_ROWS)
+        starts = range(0, self.window.out_height, height)
+        pieces = [(start, min(height, self.window.out_height - start)) for start in starts]
         inside = [
-            all(
+            self._is_looped
+            or all(
                 0 <= self._position(0, row, tap) < self.window.height
                 for row in (start, start + size - 1)
                 for tap in (0, self.window.kernel[0] - 1)
@@ -183,6 +201,9 @@ class Depthwise:
         return output * window.strides[axis] + tap * window.dilations[axis] - window.pads[axis]
 
     def _emit_tile(self, tile: _Tile) -> None:
+        if self._is_looped:
+            self._emit_looped(tile)
+            return
         if self.streams:
             self._emit_stream(tile)
             return
@@ -206,6 +227,47 @@ class Depthwise:
         # Stores last and from top to bottom: a vector may overshoot into the next row.
         for row, total in enumerate(totals):
             self._emit_store(tile, tile.target(row, self.window), total)
+
+    def _emit_looped(self, tile: _Tile) -> None:
+        """Compute a tile by loops over input rows; dilated windows share none of them."""
+        totals = [tir.local(self.lanes) for _ in range(tile.height)]
+        for total in totals:
+            self._emit_bias(total, tile)
+        step = tile.height if self.window.dilations[0] == 1 else 1
+        for row in range(0, tile.height, step):
+            self._emit_taps(tile, row, totals[row : row + step])
+        for row, total in enumerate(totals):
+            self._emit_store(tile, tile.target(row, self.window), total)
+
+    def _emit_taps(self, tile: _Tile, row: int, totals: list[tir.Buffer]) -> None:
+        """Read from the first tap of a row on: input rows that all `totals` use are a loop."""
+        taps, reach = self.window.kernel[0], (len(totals) - 1) * self.window.strides[0]
+        for tap in range(reach):
+            self._emit_input_row(tile, row, tap, totals, tap)
+        if taps > reach:
+            with tir.loop(taps - reach) as i:
+                self._emit_input_row(tile, row, reach + i, totals, reach)
+        for tap in range(max(taps, reach), taps + reach):
+            self._emit_input_row(tile, row, tap, totals, tap)
+
+    def _emit_input_row(
+        self, tile: _Tile, row: int, tap: tir.Expr, totals: list[tir.Buffer], like: int
+    ) -> None:
+        """Add what an input row gives, where the image has it, to all that use tap `like`."""
+        (taps_y, taps_x), stride = self.window.kernel, self.window.strides[0]
+        users = [(total, i * stride) for i, total in enumerate(totals)]
+        users = [(total, above) for total, above in users if 0 <= like - above < taps_y]
+        if not users:
+            return
+        source = self._position(0, tile.row + row, 0) + tap * self.window.dilations[0]
+        place = source + tile.down * stride
+        with tir.when(tirx.And(place >= 0, place < self.window.height)):
+            for x in range(taps_x):
+                value = self._load_row(tile, source, x)
+                if value is not None:
+                    value = tir.keep(value, self.lanes)
+                    for total, above in users:
+                        self._add(total, value, tile, tap - above, x)
 
     def _emit_stream(self, tile: _Tile) -> None:
         """Compute a tile row by row; `totals` are of the next row and of those after it."""
@@ -255,14 +317,14 @@ class Depthwise:
         bias = tir.load(tile.p["bias"], tile.channel)
         tir.store(total, 0, tir.splat(bias, self.lanes), self.lanes)
 
-    def _add(self, total: tir.Buffer, value: tir.Expr, tile: _Tile, y: int, x: int) -> None:
+    def _add(self, total: tir.Buffer, value: tir.Expr, tile: _Tile, y: tir.Expr, x: int) -> None:
         """Add a vector of the image times the weight of tap (y, x)."""
         lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
         at = tile.channel * (taps_y * taps_x) + (y * taps_x + x)
         weight = tir.splat(tir.load(tile.p["weight"], at), lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value * weight, lanes)
 
-    def _load_row(self, tile: _Tile, source: int, tap: int) -> tir.Expr | None:
+    def _load_row(self, tile: _Tile, source: tir.Expr, tap: int) -> tir.Expr | None:
         """Return what a tap sees of an input row, zero outside the image; None where all is."""
         lanes, stride = self.lanes, self.window.strides[1]
         first = self._position(1, tile.column, tap)
@@ -317,6 +379,7 @@ class _Tile:
     height: int
     read: tir.Expr
     write: tir.Expr
+    down: tir.Expr
 
     def moved(self, rows: tir.Expr, stride: int, window: Window) -> _Tile:
         """Return the same tile some rows farther down."""

@@ -1,4 +1,4 @@
-"""Strided loop nests: merging axes, and where an index lands."""
+"""Strided loop nests: merging axes, where an index lands, what is no loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 Strides = tuple[int, ...]
+
+# Taps of a window that are written out one by one; of larger windows the rows of taps are a loop,
+# because code and compile time grow with them: 7x7 takes half a second, 17x17 took ten.
+WRITTEN_TAPS = 49
 
 
 def merge_loops(

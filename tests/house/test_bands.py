@@ -131,12 +131,14 @@ def test_layers_say_that_they_run_in_bands(monkeypatch: pytest.MonkeyPatch) -> N
 
 STRIDED = Window(23, 37, (3, 3), (2, 2), pads=(1, 1, 1, 1), lanes=8)
 WIDE = Window(23, 37, (5, 3), dilations=(1, 2), pads=(2, 2, 2, 2), lanes=8)
+LARGE = Window(23, 37, (9, 7), pads=(4, 3, 4, 3), lanes=8)
 KERNELS = {
     "copy": CopyRows(3, 9, 21, 189, 208, 8),
     "halo strided": Halo(STRIDED, 3, 1, 856, by_rows=True),
     "halo ring": Halo(WIDE, 3, 1, 856, phase_stride=27 * 48, by_rows=True),
     "depthwise strided": Depthwise(STRIDED, 6, 2, 1, 856, 240, 8, 2, by_rows=True),
     "depthwise wide": Depthwise(WIDE, 3, 1, 1, 856, 864, 8, 4, by_rows=True),
+    "depthwise of many taps": Depthwise(LARGE, 3, 1, 1, 856, 864, 8, 4, by_rows=True),
     "depthwise row by row": Depthwise(STRIDED, 6, 2, 1, 856, 240, 8, 5, by_rows=True, streams=True),
 }
 
@@ -147,7 +149,7 @@ def test_parts_touch_what_they_say(monkeypatch: pytest.MonkeyPatch, name: str) -
     flow, rng = kernel.flow, np.random.default_rng(0)
     extra = []
     if isinstance(kernel, Depthwise):
-        extra = [rng.standard_normal(6 * 15).astype(np.float32), np.ones(6, np.float32)]
+        extra = [rng.standard_normal(6 * 63).astype(np.float32), np.ones(6, np.float32)]
     planes = kernel.channels if hasattr(kernel, "channels") else kernel.planes
     for first, last in ((0, kernel.parts), *((p, p + 2) for p in range(0, kernel.parts - 2, 3))):
         monkeypatch.setattr(kernel_runner, "_range", lambda _, span=(first, last): list(span))

@@ -1,13 +1,15 @@
 """Convolutions, Gemm and MatMul through passes, lowering and kernels, against onnxruntime."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
-from compiled import assert_same_as_onnxruntime
+from compiled import assert_same_as_onnxruntime, plan_of
 from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
+from edgesparse import codegen
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.target import resolve_target
 
@@ -69,6 +71,47 @@ def test_depthwise_row_by_row(size, window, lanes):
     target = host_with(lanes)
     core = dataclasses.replace(target.core, streams_rows=True)
     assert_same_as_onnxruntime(model, target=dataclasses.replace(target, core=core))
+
+
+LARGE_WINDOWS = {
+    "9x7": ((9, 7), {"pads": [4, 3, 4, 3]}),
+    "8x9 valid": ((8, 9), {}),
+    "11x5 stride 2": ((11, 5), {"pads": [5, 2, 4, 1], "strides": [2, 2]}),
+    "2x31 stride 3": ((2, 31), {"pads": [1, 15, 0, 15], "strides": [3, 1]}),
+    "51x1": ((51, 1), {"pads": [25, 0, 25, 0]}),
+    "9x9 dilated": ((9, 9), {"pads": [16, 8, 16, 8], "dilations": [4, 2], "strides": [2, 1]}),
+    "13x13 wide halo": ((13, 13), {"pads": [14, 15, 16, 13]}),
+}
+
+
+@pytest.mark.parametrize(("lanes", "streams"), [(4, True), (16, False)])
+@pytest.mark.parametrize("window", LARGE_WINDOWS)
+@pytest.mark.parametrize("size", [(1, 8, 11), (2, 10, 21), (1, 33, 2)])
+def test_large_depthwise_windows(size, window, lanes, streams):
+    """From 50 taps on their rows are a loop."""
+    images, height, width = size
+    kernel, attributes = LARGE_WINDOWS[window]
+    if not attributes and width < kernel[1]:
+        pytest.skip("the window does not fit")
+    weight = sparse((6, 1, *kernel), 0.9)
+    model = conv_model([images, 3, height, width], weight, relu=True, group=3, **attributes)
+    target = host_with(lanes)
+    core = dataclasses.replace(target.core, streams_rows=streams)
+    target = dataclasses.replace(target, core=core)
+    assert_same_as_onnxruntime(model, target=target)
+
+
+@pytest.mark.parametrize("target", ["host", "wasm"])
+def test_depthwise_windows_of_large_kernel_networks_compile_in_seconds(target):
+    """RepLKNet's 31x31; written out it took half a minute, and a 17x17 half a megabyte."""
+    weight = sparse((2, 1, 31, 31), 1.0)
+    model = conv_model([1, 2, 40, 40], weight, group=2, pads=[15] * 4)
+    start = time.process_time()
+    code = codegen.build_object(plan_of(model, target), resolve_target(target))
+    assert time.process_time() - start < 15
+    assert len(code) < 250_000
+    if target == "host":
+        assert_same_as_onnxruntime(model)
 
 
 @pytest.mark.parametrize("lanes", LANES)
