@@ -3,7 +3,8 @@
 Along every axis the outputs fall into runs whose windows lose the same taps to the border; most of
 them lie in the one run that loses none. A run of the innermost axis is computed in vectors that end
 exactly where it ends (the last two may overlap), so padding is never read nor written, and every
-run's taps are constants.
+run's taps are constants. Of a window with many taps they are loops, and so are all outputs of the
+axes around: how many taps the border takes is asked when the code runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from tvm import tirx
 
 from edgesparse.kernels import tir
+from edgesparse.kernels.loops import WRITTEN_TAPS, dot
 from edgesparse.kernels.math import keep
 
 Expr = tir.Expr
@@ -111,6 +113,10 @@ class Pool:
         """Planes."""
         return self.planes
 
+    @property
+    def _is_looped(self) -> bool:
+        return math.prod(axis.kernel for axis in self.axes) > WRITTEN_TAPS
+
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, y, range)."""
         image = math.prod(axis.extent for axis in self.axes)
@@ -128,11 +134,18 @@ class Pool:
         axis = self.axes[depth]
         pitch_in = math.prod(a.extent for a in self.axes[depth + 1 :])
         pitch_out = math.prod(a.outputs for a in self.axes[depth + 1 :])
+        innermost = depth + 1 == len(self.axes)
+        if self._is_looped and not innermost:
+            with tir.loop(axis.outputs) as o:
+                inner = window.around(axis, o, pitch_in).moved(0, o * pitch_out)
+                self._emit_axis(inner, depth + 1)
+            return
         for run in axis.runs():
             start = run.first * axis.stride - axis.pads[0]
-            inner = window.along(run, [(start + k * axis.dilation) * pitch_in for k in run.taps])
+            offsets = [(start + k * axis.dilation) * pitch_in for k in run.taps]
+            inner = window.looped(run, offsets) if self._is_looped else window.along(run, offsets)
             inner = inner.moved(0, run.first * pitch_out)
-            if depth + 1 == len(self.axes):
+            if innermost:
                 self._emit_run(inner, run.count, axis.stride)
                 continue
             with tir.loop(run.count) as i:
@@ -150,6 +163,15 @@ class Pool:
             self._emit_vector(window.moved(last * stride, last), lanes, stride)
 
     def _emit_vector(self, window: _Window, lanes: int, stride: int) -> None:
+        emit = self._emit_loops if window.loops else self._emit_taps
+        total = emit(window, lanes, stride)
+        if self.op != "MaxPool":
+            taps = window.counted if self.include_pad else window.inside
+            total = total * tir.splat(_inverse(taps), lanes)
+        tir.store(window.y, window.write, total, lanes)
+
+    def _emit_taps(self, window: _Window, lanes: int, stride: int) -> Expr:
+        """Return the sum or maximum of a window, its taps written out."""
         is_max = self.op == "MaxPool"
         total = tir.splat(-math.inf if is_max else 0.0, lanes)
         for i, tap in enumerate(window.taps):
@@ -160,22 +182,48 @@ class Pool:
                 total = keep(tirx.Select(value > total, value, total))
             else:
                 total = keep(total + value)
-        if not is_max:
-            taps = window.counted if self.include_pad else len(window.taps)
-            total = total * tir.splat(1.0 / max(1, taps), lanes)
-        tir.store(window.y, window.write, total, lanes)
+        return total
+
+    def _emit_loops(self, window: _Window, lanes: int, stride: int) -> Expr:
+        """Return the same, its taps as loops."""
+        is_max, total = self.op == "MaxPool", tir.local(lanes)
+        tir.store(total, 0, tir.splat(-math.inf if is_max else 0.0, lanes), lanes)
+        counts, steps = zip(*window.loops, strict=True)
+        if counts[-1]:
+            with tir.grid(*counts) as places:
+                at = window.read + dot(places, steps, window.taps[0])
+                value = keep(tir.load_strided(window.x, at, lanes, stride))
+                sofar = tir.load(total, 0, lanes)
+                better = tirx.Select(value > sofar, value, sofar) if is_max else sofar + value
+                tir.store(total, 0, better, lanes)
+        return tir.load(total, 0, lanes)
+
+
+def _inverse(taps: Expr) -> Expr:
+    if isinstance(taps, int):
+        return 1.0 / max(1, taps)
+    return tir.splat(1.0) / tir.maximum(taps, 1).astype("float32")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Window:
-    """Where a window stands, and the offsets of its taps as far as axes have been visited."""
+    """Where a window stands, and the offsets of its taps as far as axes have been visited.
+
+    Its taps are those that are written out, again and again by the (count, step) of `loops`.
+    """
 
     x: tir.Buffer
     y: tir.Buffer
     read: Expr
     write: Expr
     taps: tuple[int, ...]
-    counted: int
+    counted: Expr
+    loops: tuple[tuple[Expr, int], ...] = ()
+
+    @property
+    def inside(self) -> Expr:
+        """Taps inside the input."""
+        return math.prod((count for count, _ in self.loops), start=len(self.taps))
 
     def moved(self, read: Expr, write: Expr) -> _Window:
         return dataclasses.replace(self, read=self.read + read, write=self.write + write)
@@ -183,3 +231,27 @@ class _Window:
     def along(self, run: Run, offsets: Sequence[int]) -> _Window:
         taps = tuple(tap + offset for tap in self.taps for offset in offsets)
         return dataclasses.replace(self, taps=taps, counted=self.counted * run.counted)
+
+    def looped(self, run: Run, offsets: Sequence[int]) -> _Window:
+        """The same with a loop over the offsets, which are at regular distances."""
+        first, second = (*offsets, 0, 0)[:2]
+        inner = self.along(run, [first])
+        return dataclasses.replace(inner, loops=(*self.loops, (len(offsets), second - first)))
+
+    def around(self, axis: Axis, output: Expr, pitch: int) -> _Window:
+        """The window of any output of an axis, with a loop over the taps inside the input."""
+
+        def before(end: Expr) -> Expr:
+            """Taps before a place, counted from the window's first."""
+            return tir.divide(tir.maximum(end, 0) + (axis.dilation - 1), axis.dilation)[0]
+
+        start = output * axis.stride - axis.pads[0]
+        outside = before(-start)
+        inside = tir.minimum(before(axis.extent - start), axis.kernel) - outside
+        counted = tir.minimum(before(axis.extent + axis.pads[1] - start), axis.kernel)
+        return dataclasses.replace(
+            self,
+            read=self.read + (start + outside * axis.dilation) * pitch,
+            counted=self.counted * counted,
+            loops=(*self.loops, (tir.maximum(inside, 0), axis.dilation * pitch)),
+        )

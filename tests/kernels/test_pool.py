@@ -89,6 +89,31 @@ def test_borders(op, include_pad, ceil):
     check(op, [rows, columns], images=2, include_pad=include_pad)
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("include_pad", [False, True])
+def test_large_windows(op, include_pad):
+    """From 50 taps on they are loops."""
+    for axes in (
+        [axis(11, 9, 1, (4, 4)), axis(21, 9, 1, (4, 4))],
+        [axis(9, 9), axis(9, 9)],
+        [axis(20, 8, 3, (7, 5), ceil=True), axis(19, 7, 2, (1, 3), ceil=True)],
+        [axis(30, 8, 2, (3, 2), dilation=3), axis(40, 10, 1, (8, 8), dilation=2)],
+        [axis(3, 60, 1, (58, 59)), axis(4, 1)],
+        [axis(90, 60, 1, (20, 30))],
+        [axis(6, 4, 1, (1, 2)), axis(7, 4, 2, (2, 1)), axis(9, 4, 1, (3, 3))],
+    ):
+        check(op, axes, images=2, include_pad=include_pad)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_large_windows_take_little_code(target):
+    """The 13x13 of spatial pyramids; written out it took half a minute and half a megabyte."""
+    axes = [axis(20, 13, 1, (6, 6))] * 2
+    check("MaxPool", axes, target=target)
+    kernel = Pool("MaxPool", 8, 1, 400, 400, tuple(axes), 4)
+    assert kernel.emit("k").script().count("\n") < 200
+
+
 def test_dilation_one_and_three_axes():
     check("MaxPool", [axis(40, 3, 1, (2, 2), dilation=2)], lanes=16)
     check("AveragePool", [axis(5, 2), axis(6, 3, 2), axis(20, 3, 2, (1, 1))])
