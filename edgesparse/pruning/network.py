@@ -26,7 +26,7 @@ class Bias:
 
     Attributes:
         name: Of the constant.
-        factor: What an addition of one to the layer's output adds to the constant.
+        factor: What an addition of one to the layer's product, before a Gemm's alpha, adds to it.
     """
 
     name: str
@@ -264,22 +264,22 @@ class Network:
         )
 
     def _bias(self, node: onnx.NodeProto, seen: ir.Node, rows: int) -> Bias | None:
+        alpha, beta = (seen.attributes.get_float(name, 1.0) or 0.0 for name in ("alpha", "beta"))
         if node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
-            beta = seen.attributes.get_float("beta", 1.0) or 0.0
             own = node.input[2]
-            return Bias(own, 1 / beta) if beta and self._is_vector(own, rows, 0) else None
+            return Bias(own, alpha / beta) if beta and self._is_vector(own, rows, 0) else None
         follower = self._sole_user(node.output[0])
         if follower is None:
             return None
         if follower.op_type == "BatchNormalization" and follower.input[0] == node.output[0]:
             mean = follower.input[3]
-            return Bias(mean, -1.0) if self._is_vector(mean, rows, 0) else None
+            return Bias(mean, -alpha) if self._is_vector(mean, rows, 0) else None
         if follower.op_type == "Add":
             other = next((name for name in follower.input if name != node.output[0]), "")
             trailing = 0
             if node.op_type == "Conv":
                 trailing = numpy_helper.to_array(self.constants[node.input[1]]).ndim - 2
-            return Bias(other, 1.0) if self._is_vector(other, rows, trailing) else None
+            return Bias(other, alpha) if self._is_vector(other, rows, trailing) else None
         return None
 
     def _is_vector(self, name: str, rows: int, trailing: int) -> bool:

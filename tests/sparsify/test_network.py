@@ -153,6 +153,40 @@ def test_where_the_bias_is():
     assert bias_of([gemm], {"f": fc, "b": b}, (5, 4)) == Bias("b", 2.0)
 
 
+STATISTICS = {name: np.array([0.5, 2, 3], np.float32) for name in ("s", "t", "m", "v")}
+ADD = node("Add", ["p", "b"], ["y"], "add")
+NORM = node("BatchNormalization", ["p", *STATISTICS], ["y"], "norm")
+
+
+def gemm(*inputs, output, **attributes):
+    return node("Gemm", ["x", "w", *inputs], [output], "gemm", alpha=0.25, transB=1, **attributes)
+
+
+# Nodes, then the shapes of the input, the weight and the bias; the layer has three rows.
+BIASES = {
+    "Gemm's own": ([gemm("b", output="y", beta=2.0)], (2, 4), (3, 4), (3,)),
+    "Gemm and Add": ([gemm(output="p"), ADD], (2, 4), (3, 4), (1, 3)),
+    "Gemm and BatchNormalization": ([gemm(output="p"), NORM], (2, 4), (3, 4), (3,)),
+}
+
+
+@pytest.mark.parametrize("case", BIASES)
+def test_a_bias_takes_up_what_pruning_does_to_the_mean(case):
+    nodes, shape, weight_shape, bias_shape = BIASES[case]
+    constants = {"w": drawn(*weight_shape), "b": drawn(*bias_shape, seed=1), **STATISTICS}
+    network = Network(model_of(nodes, {"x": shape}, {"y": [None] * len(shape)}, constants), ANY)
+    (layer,) = network.layers
+    x = np.ones(shape, np.float32)
+    pruned = np.where(drawn(*weight_shape, seed=2) > 0, constants["w"], 0)
+    shift = layer.matrices(constants["w"] - pruned)[0].sum(axis=1)
+    own = constants[layer.bias.name]
+    moved = own + layer.bias.factor * shift.reshape(own.shape)
+    changed = network.with_constants({"w": pruned, layer.bias.name: moved.astype(np.float32)})
+    expected, found = (run(model, {"x": x})["y"] for model in (network.proto, changed))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(run(network.with_constants({"w": pruned}), {"x": x})["y"], expected)
+
+
 def test_a_shared_bias_is_left_alone():
     nodes = [
         node("Conv", ["x", "w", "b"], ["h"], "first"),
