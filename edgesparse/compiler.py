@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -130,8 +130,17 @@ def prepare(
     progress: Progress | None = None,
     *,
     reorder: bool = True,
+    without: Collection[str] = (),
 ) -> ir.Model:
     """Return a model with its graph optimised, before formats are chosen for its operators.
+
+    Args:
+        path: ONNX file.
+        target: What is compiled for.
+        shapes: Static shapes for inputs with symbolic dimensions.
+        progress: Told the stage and the finished fraction.
+        reorder: Permute channels where that is predicted to gain.
+        without: Class names of passes to leave out.
 
     Raises:
         UsageError: Bad shapes.
@@ -139,8 +148,8 @@ def prepare(
     """
     loaded = frontend.load(path, dict(shapes or {}))
     (progress or _say_nothing)("optimising the graph", 0.1)
-    without = () if reorder else (ReorderChannelsPass.__name__,)
-    return passes.run(loaded, target, only=_STAGES[:_SELECT], without=without)
+    left_out = {*without} if reorder else {*without, ReorderChannelsPass.__name__}
+    return passes.run(loaded, target, only=_STAGES[:_SELECT], without=left_out)
 
 
 def finish(model: ir.Model, target: Target) -> ir.Model:

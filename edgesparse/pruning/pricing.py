@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from edgesparse import compiler, cost
 from edgesparse.channels import analyse
 from edgesparse.harness.tensors import Tensor
 from edgesparse.passes import editing, select_pattern
+from edgesparse.passes.fold_constant_channels import FoldConstantChannelsPass
+from edgesparse.passes.remove_dead_channels import RemoveDeadChannelsPass
+from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.row_groups import RowGrouper
 from edgesparse.pruning.network import Array, Layer, Network
 from edgesparse.pruning.patterns import Mask, Order
@@ -58,7 +61,7 @@ class Pricing:
         self._target = target
         self._network, self._shapes = network, shapes
         self._names = {layer.index: f"{_PREFIX}{layer.index}" for layer in network.prunable}
-        prepared = self._prepare(network.proto, reorder=False)
+        prepared = self._prepare(network.proto, without=_CHANGE_CHANNELS)
         self._graph = prepared.graph
         nodes = {str(node.name): node for node in editing.linear_nodes(prepared.graph)}
         self._nodes = {i: nodes[name] for i, name in self._names.items() if name in nodes}
@@ -71,9 +74,10 @@ class Pricing:
     def compiled(self, constants: Mapping[str, Array]) -> Times:
         """Return what the network is predicted to take with other constants, when compiled.
 
-        Unlike `microseconds` this reorders channels, over the whole network.
+        Unlike `microseconds` this takes dead channels out and reorders the others, over the whole
+        network.
         """
-        prepared = self._prepare(self._network.with_constants(constants), reorder=True)
+        prepared = self._prepare(self._network.with_constants(constants))
         indices = {name: index for index, name in self._names.items()}
         layers: dict[int, float] = {}
         fixed = 0.0
@@ -85,7 +89,7 @@ class Pricing:
                 fixed += us
         return Times(layers, fixed)
 
-    def _prepare(self, proto: onnx.ModelProto, *, reorder: bool) -> ir.Model:
+    def _prepare(self, proto: onnx.ModelProto, without: Collection[str] = ()) -> ir.Model:
         named = onnx.ModelProto()
         named.CopyFrom(proto)
         for index, name in self._names.items():
@@ -93,7 +97,7 @@ class Pricing:
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "model.onnx"
             path.write_bytes(named.SerializeToString())
-            return compiler.prepare(path, self._target, self._shapes, reorder=reorder)
+            return compiler.prepare(path, self._target, self._shapes, without=without)
 
     @functools.cached_property
     def row_classes(self) -> list[dict[int, Order]]:
@@ -157,6 +161,11 @@ class Pricing:
         return cost.microseconds(best.cycles, self._target.core)
 
 
+# Passes after which a canonical weight has other channels than the file's, or in another order.
+_CHANGE_CHANNELS = tuple(
+    each.__name__
+    for each in (FoldConstantChannelsPass, RemoveDeadChannelsPass, ReorderChannelsPass)
+)
 # Groups of rows for which an order is looked for.
 _REORDERED = (2, 4)
 _PREFIX = "pruned_layer_"

@@ -144,6 +144,26 @@ def test_existing_zeros_stay(tmp_path):
     assert result.sparsity >= 0.69
 
 
+def with_zeros(model, name, index):
+    """Set a piece of a weight to zero."""
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    array[index] = 0
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+@pytest.mark.parametrize("index", [np.s_[3], np.s_[:, 5]], ids=["constant", "unread"])
+def test_channels_that_the_compiler_takes_out(tmp_path, index):
+    path, data = save(tmp_path, with_zeros(network(), "second.w", index))
+    output = tmp_path / "sparse.onnx"
+    result = edgesparse.sparsify(path, data=data, output=output, options=FAST, sparsity=0.5)
+    assert result.sparsity >= 0.49
+    assert not weights_of(output)["second.w"][index].any()
+    predicted = [each.decision for each in compiler.inspect(output, tuned=False).layers]
+    assert sum(each.get("predicted_us") or 0 for each in predicted) == pytest.approx(result.us)
+
+
 @pytest.mark.parametrize(("pattern", "counts"), [("nm2:4", {2}), ("quad4", {0, 4})])
 def test_patterns_of_columns_hold_in_the_file(files, tmp_path, pattern, counts):
     output = tmp_path / "sparse.onnx"
