@@ -128,9 +128,11 @@ def _points(
     for steps in zip(*walks, strict=True):
         masks = np.stack([step.mask for step in steps])
         found.append((float(masks.mean()), joint_error(problems, steps), masks))
+    if not found:
+        return []
     if pattern.keep:
         found = found[-1:]
-    asked = sorted({*range(0, len(found), _PRICED), len(found) - 1} - {-1})
+    asked = sorted({*range(0, len(found), _PRICED), len(found) - 1})
     asked_order = order if pattern.rows > 1 else None
     known = np.array([pricing.microseconds(layer, found[i][2], asked_order) for i in asked])
     us: Double = np.interp(range(len(found)), asked, known)

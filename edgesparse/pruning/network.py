@@ -223,7 +223,7 @@ class Network:
             return f"its weight is {array.dtype}, expected float32"
         if node.op_type != "Conv" and array.ndim != 2:
             return f"its weight has {array.ndim} dimensions, expected 2"
-        return None
+        return None if array.any() else f"its weight {weight} is zero throughout"
 
     def _layer(
         self,

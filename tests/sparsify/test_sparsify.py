@@ -164,6 +164,26 @@ def test_channels_that_the_compiler_takes_out(tmp_path, index):
     assert sum(each.get("predicted_us") or 0 for each in predicted) == pytest.approx(result.us)
 
 
+def test_a_layer_with_next_to_no_weights_left_stays(tmp_path):
+    path, data = save(tmp_path, network(zeros=0.99))
+    output = tmp_path / "sparse.onnx"
+    result = edgesparse.sparsify(path, data=data, output=output, options=FAST, sparsity=0.965)
+    assert result.sparsity_before < 0.95 < 0.964 < result.sparsity
+    (second,) = (layer for layer in result.layers if layer.weight == "second.w")
+    assert second.zeros == second.zeros_before
+    image = samples(1, seed=9)
+    assert np.isfinite(run(onnx.load(output), {"x": image})["y"]).all()
+
+
+def test_a_layer_without_weights_is_declined(tmp_path):
+    path, data = save(tmp_path, with_zeros(network(), "head.w", np.s_[:]))
+    output = tmp_path / "sparse.onnx"
+    result = edgesparse.sparsify(path, data=data, output=output, options=FAST, sparsity=0.5)
+    assert [layer.reason for layer in result.layers if layer.weight == "head.w"] == [
+        "its weight head.w is zero throughout"
+    ]
+
+
 @pytest.mark.parametrize(("pattern", "counts"), [("nm2:4", {2}), ("quad4", {0, 4})])
 def test_patterns_of_columns_hold_in_the_file(files, tmp_path, pattern, counts):
     output = tmp_path / "sparse.onnx"
