@@ -188,7 +188,9 @@ def count(buffer: Buffer, index: Expr) -> Expr:
 
 
 def load_halves(buffer: Buffer, index: Expr, lanes: int) -> Expr:
-    """Return four float32, loaded as two halves: on aarch64 `ldr d` and `ld1 {v.d}[1]`."""
+    """Return `lanes` float32, four as two halves: on aarch64 `ldr d` and `ld1 {v.d}[1]`."""
+    if lanes < 4:
+        return load(buffer, index, lanes)
     halves = [load(buffer, index + at, 2) for at in range(0, lanes, 2)]
     # As float64 the halves are lanes of one register; as float32 pairs LLVM would move them there.
     pair = tirx.Shuffle([tirx.reinterpret("float64", half) for half in halves], [0, 1])

@@ -11,7 +11,8 @@ from compiled import (
     random_inputs,
     run_plan,
 )
-from linear_models import conv_model, sparse
+from linear_models import conv_model, model_of, sparse
+from onnx import helper
 
 from edgesparse import cost
 from edgesparse.kernels.spmm import Spmm
@@ -53,6 +54,16 @@ def test_threads_have_panels_of_their_own(size):
         (shared,) = run_plan(plan, inputs, in_order_host(), threads).values()
         np.testing.assert_array_equal(shared, alone, err_msg=f"{threads} threads")
     assert step.most_threads == min(kernel.parts, PANELS)
+
+
+@pytest.mark.parametrize("pixels", [2, 3])
+def test_planes_of_less_than_a_vector(pixels):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
+    weights = {"w": sparse((32, 16), 0.5)}
+    model = model_of(nodes, {"x": [pixels, 32]}, {"y": [pixels, 16]}, weights)
+    _, kernel, _ = panel_step(assert_same_as_onnxruntime(model, target=in_order_host()))
+    assert kernel.halves
+    assert kernel.lanes == (2 if pixels == 2 else 4)
 
 
 @pytest.mark.parametrize("blocks", [2, 5])
