@@ -84,6 +84,16 @@ class Operator:
             return False
         return self.window.out_width < self.out_layout.lanes
 
+    def tiles_overlap(self, tile_vectors: int) -> bool:
+        """Whether tiles of at most so many vectors may write the same pixels in any order.
+
+        The last two vectors of a row do, where it is no multiple of a vector; only tiles of one
+        vector part them.
+        """
+        if self.is_flat or tile_vectors > 1 or self.tiles_overshoot:
+            return False
+        return self.window.out_width % self.out_layout.lanes != 0
+
     def column_offsets(self) -> npt.NDArray[np.int32]:
         """Return (cols,) int32: the offset of each column's first element in the input."""
         rows, columns = self.window.kernel

@@ -153,7 +153,9 @@ def _pattern_candidates(
             continue
         blocks = operator.blocks(vectors)
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
-            if k_blocks > 1 and not _may_be_blocked(operator, group, k_blocks, target.core):
+            if k_blocks > 1 and not _may_be_blocked(
+                operator, group, vectors, k_blocks, target.core
+            ):
                 break
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
@@ -169,7 +171,12 @@ def _panels(core: CpuModel) -> tuple[bool, ...]:
     return (False, True) if core.panel_cycles else (False,)
 
 
-def _may_be_blocked(operator: Operator, group: int, k_blocks: int, core: CpuModel) -> bool:
+def _may_be_blocked(
+    operator: Operator, group: int, vectors: int, k_blocks: int, core: CpuModel
+) -> bool:
+    """Partial sums wait in the output, where no other thread's tile may put anything."""
+    if operator.tiles_overlap(vectors):
+        return False
     return group <= core.blocked_group and operator.cols >= k_blocks * MIN_COLUMNS
 
 

@@ -1,5 +1,7 @@
 """The pattern pass: sensible choices, explained, never predicted slower than our own dense."""
 
+import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +11,9 @@ from compiled import plan_of
 from linear_models import conv_model, sparse
 
 from edgesparse import passes
+from edgesparse.geometry import operator_of
+from edgesparse.passes import editing
+from edgesparse.passes.candidates import candidates
 from edgesparse.passes.select_pattern import DECISION_KEY, SelectPatternPass
 from edgesparse.target import DESCRIPTIONS, resolve_target
 
@@ -16,6 +21,15 @@ from edgesparse.target import DESCRIPTIONS, resolve_target
 def decision(model, target="host"):
     plan = plan_of(model, target)
     return next(layer.decision for layer in plan.layers if layer.macs)
+
+
+FOUR_LANES = dataclasses.replace(resolve_target("host"), lanes=4)
+
+
+def operator_for(model):
+    """Return what the one operator of a model is to the kernels, with vectors of four."""
+    (node,) = editing.linear_nodes(passes.run(ir.from_proto(model), FOUR_LANES).graph)
+    return operator_of(node, FOUR_LANES.lanes)
 
 
 def blocks(rows, cols, block, density):
@@ -63,6 +77,36 @@ def test_a_decision_is_made_once_and_the_same_each_time():
     ]
     assert not again.modified
     assert texts[0] == texts[1] and json.loads(texts[0][0])["kernel"] == "spmm"
+
+
+def touched(operator, tile_vectors):
+    """How many tiles write each element of the output, by definition."""
+    lanes, count = operator.out_layout.lanes, collections.Counter()
+    for block in operator.blocks(tile_vectors):
+        for tile in range(block.tiles):
+            _, start = block.offsets(tile, divmod)
+            vectors = (range(start + at, start + at + lanes) for _, at in block.vectors)
+            count.update({element for vector in vectors for element in vector})
+    return count
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("width", [4, 8, 9, 10, 20, 35])
+def test_tiles_overlap_where_it_is_said(width, kernel, tile):
+    weight = np.ones((4, 64, kernel, kernel), np.float32)
+    operator = operator_for(conv_model([1, 64, 5, width], weight, pads=[kernel // 2] * 4))
+    assert operator.tiles_overlap(tile) == (max(touched(operator, tile).values()) > 1)
+
+
+@pytest.mark.parametrize("width", [8, 10])
+def test_columns_come_in_blocks_only_where_no_two_tiles_share_pixels(width):
+    weight = sparse((8, 64, 3, 3), 0.5)
+    operator = operator_for(conv_model([1, 64, 5, width], weight, pads=[1] * 4))
+    found = candidates(operator, weight.reshape(8, -1), FOUR_LANES)
+    blocked = {one.tile_vectors for one in found if one.k_blocks > 1}
+    assert (1 in blocked) == (width == 8)
+    assert {2, 3, 4} <= blocked
 
 
 def test_depthwise_says_that_it_is_computed_dense():
