@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,6 +16,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
+
+from edgesparse.frontend_reading import foreign_errors
 
 Array = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
@@ -247,6 +250,7 @@ class Network:
             channels, rows = array.shape
         else:
             (rows, channels), axis = array.shape, -2
+        behind = len(kernel) or int(axis == -2)
         return Layer(
             index=index,
             name=name,
@@ -259,28 +263,44 @@ class Network:
             channels=channels,
             kernel=kernel,
             axis=axis,
-            bias=self._bias(node, seen, rows),
-            scale=self._scale(node, rows),
+            bias=self._bias(node, seen, rows, behind),
+            scale=self._scale(node, rows, behind),
         )
 
-    def _bias(self, node: onnx.NodeProto, seen: ir.Node, rows: int) -> Bias | None:
+    def _bias(self, node: onnx.NodeProto, seen: ir.Node, rows: int, behind: int) -> Bias | None:
+        """Return what keeps the mean; the output has so many axes behind that of its rows."""
         alpha, beta = (seen.attributes.get_float(name, 1.0) or 0.0 for name in ("alpha", "beta"))
         if node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
             own = node.input[2]
             return Bias(own, alpha / beta) if beta and self._is_vector(own, rows, 0) else None
-        follower = self._sole_user(node.output[0])
-        if follower is None:
-            return None
-        if follower.op_type == "BatchNormalization" and follower.input[0] == node.output[0]:
-            mean = follower.input[3]
+        if norm := self._norm(node, behind):
+            mean = norm.input[3]
             return Bias(mean, -alpha) if self._is_vector(mean, rows, 0) else None
-        if follower.op_type == "Add":
+        follower = self._sole_user(node.output[0])
+        if follower is not None and follower.op_type == "Add":
             other = next((name for name in follower.input if name != node.output[0]), "")
-            trailing = 0
-            if node.op_type == "Conv":
-                trailing = numpy_helper.to_array(self.constants[node.input[1]]).ndim - 2
-            return Bias(other, alpha) if self._is_vector(other, rows, trailing) else None
+            return Bias(other, alpha) if self._is_vector(other, rows, behind) else None
         return None
+
+    def _norm(self, node: onnx.NodeProto, behind: int) -> onnx.NodeProto | None:
+        """Return the BatchNormalization of a layer's rows; its channels are always axis 1."""
+        follower = self._sole_user(node.output[0])
+        if follower is None or follower.op_type != "BatchNormalization":
+            return None
+        if node.op_type == "MatMul" and self._ranks.get(node.output[0]) != behind + 2:
+            return None
+        return follower if follower.input[0] == node.output[0] else None
+
+    @functools.cached_property
+    def _ranks(self) -> dict[str, int]:
+        """Ranks of the values, where they can be told."""
+        with foreign_errors("the model is inconsistent"):
+            graph = onnx.shape_inference.infer_shapes(self.proto).graph
+        return {
+            value.name: len(value.type.tensor_type.shape.dim)
+            for value in (*graph.value_info, *graph.output)
+            if value.type.tensor_type.HasField("shape")
+        }
 
     def _is_vector(self, name: str, rows: int, trailing: int) -> bool:
         """Whether a constant has one element a row, and only one user."""
@@ -291,15 +311,13 @@ class Network:
             return False
         return bool(array.shape[array.ndim - 1 - trailing] == rows)
 
-    def _scale(self, node: onnx.NodeProto, rows: int) -> Double:
-        follower = self._sole_user(node.output[0])
+    def _scale(self, node: onnx.NodeProto, rows: int, behind: int) -> Double:
+        norm = self._norm(node, behind)
         ones: Double = np.ones(rows)
-        if follower is None or follower.op_type != "BatchNormalization":
+        if norm is None or not all(name in self.constants for name in norm.input[1:]):
             return ones
-        if not all(name in self.constants for name in follower.input[1:]):
-            return ones
-        epsilon = next((a.f for a in follower.attribute if a.name == "epsilon"), 1e-5)
-        gamma, variance = (self.array(follower.input[i]).astype(np.float64) for i in (1, 4))
+        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
+        gamma, variance = (self.array(norm.input[i]).astype(np.float64) for i in (1, 4))
         scale: Double = np.abs(gamma) / np.sqrt(variance + epsilon)
         return scale if scale.shape == (rows,) else ones
 

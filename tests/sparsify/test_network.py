@@ -162,11 +162,19 @@ def gemm(*inputs, output, **attributes):
     return node("Gemm", ["x", "w", *inputs], [output], "gemm", alpha=0.25, transB=1, **attributes)
 
 
+def product(*inputs):
+    return node("MatMul", inputs, ["p"], "product")
+
+
 # Nodes, then the shapes of the input, the weight and the bias; the layer has three rows.
 BIASES = {
     "Gemm's own": ([gemm("b", output="y", beta=2.0)], (2, 4), (3, 4), (3,)),
     "Gemm and Add": ([gemm(output="p"), ADD], (2, 4), (3, 4), (1, 3)),
     "Gemm and BatchNormalization": ([gemm(output="p"), NORM], (2, 4), (3, 4), (3,)),
+    "x B, Add": ([product("x", "w"), ADD], (2, 5, 4), (4, 3), (3,)),
+    "x B, BatchNormalization": ([product("x", "w"), NORM], (2, 4), (4, 3), (3,)),
+    "A x, Add": ([product("w", "x"), ADD], (2, 4, 5), (3, 4), (3, 1)),
+    "A x, BatchNormalization": ([product("w", "x"), NORM], (2, 4, 5), (3, 4), (3,)),
 }
 
 
@@ -185,6 +193,32 @@ def test_a_bias_takes_up_what_pruning_does_to_the_mean(case):
     expected, found = (run(model, {"x": x})["y"] for model in (network.proto, changed))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert not np.allclose(run(network.with_constants({"w": pruned}), {"x": x})["y"], expected)
+
+
+# Vectors that fit the rows' number, but lie along another axis of three elements.
+WRONG_AXES = {
+    "x B, Add": ([product("x", "w"), ADD], (2, 3, 4), (4, 3), (3, 1)),
+    "x B, BatchNormalization": ([product("x", "w"), NORM], (2, 3, 4), (4, 3), (3,)),
+    "A x, Add": ([product("w", "x"), ADD], (2, 4, 3), (3, 4), (3,)),
+    "A x, BatchNormalization": ([product("w", "x"), NORM], (4, 3), (3, 4), (3,)),
+    "A x of rank four, BatchNormalization": (
+        [product("w", "x"), NORM],
+        (2, 3, 4, 5),
+        (3, 4),
+        (3,),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_AXES)
+def test_a_vector_along_another_axis_is_no_bias(case):
+    nodes, shape, weight_shape, bias_shape = WRONG_AXES[case]
+    constants = {"w": drawn(*weight_shape), "b": drawn(*bias_shape), **STATISTICS}
+    model = model_of(nodes, {"x": shape}, {"y": [None] * len(shape)}, constants)
+    del model.graph.value_info[:]
+    (layer,) = Network(model, ANY).layers
+    assert layer.bias is None
+    np.testing.assert_array_equal(layer.scale, 1)
 
 
 def test_a_shared_bias_is_left_alone():
