@@ -2,16 +2,20 @@
 
 Blocks of rows x vectors of y stay in registers while k runs. Vectors lie along the columns, so b
 and y must be contiguous there; a product whose y is contiguous along its rows is the transposed
-product, with a and b in each other's place.
+product, with a and b in each other's place. Threads share blocks of rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.lines import chunks
 from edgesparse.kernels.loops import dot
+
+# Multiply-adds that take as long as an element elsewhere.
+_PER_ELEMENT = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,29 +55,50 @@ class MatMul:
         """Stem of the C symbol."""
         return f"f32_matmul{self.tile[0]}x{self.tile[1]}"
 
-    def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (a, b, y)."""
+    @property
+    def _blocks(self) -> int:
+        """Blocks of rows of a matrix."""
+        return -(-self.rows // self.tile[0])
 
-        def body(a: tir.Buffer, b: tir.Buffer, y: tir.Buffer) -> None:
-            with tir.grid(*self.batch) as indices:
+    @property
+    def parts(self) -> int:
+        """Blocks of rows of all matrices, where there is enough to do."""
+        matrices = math.prod(self.batch)
+        work = matrices * self.rows * self.cols * self.depth // _PER_ELEMENT
+        return ranges.parts(matrices * self._blocks, work)
+
+    def emit(self, symbol: str) -> tir.PrimFunc:
+        """Return the PrimFunc (a, b, y, range)."""
+
+        def body(
+            first: tir.Expr, last: tir.Expr, a: tir.Buffer, b: tir.Buffer, y: tir.Buffer
+        ) -> None:
+            bounds = ranges.bounds(self.parts, first, last)
+            with ranges.runs(*bounds, self.batch, self._blocks) as (indices, low, high):
                 starts = (
                     dot(indices, self.a_batch),
                     dot(indices, self.b_batch),
                     dot(indices, self.y_batch),
                 )
-                self._emit_matrix((a, b, y), starts)
+                self._emit_matrix((a, b, y), starts, (low, high))
 
-        return tir.function(symbol, dict.fromkeys("aby", "float32"), body)
+        return tir.function(symbol, dict.fromkeys("aby", "float32"), body, ranged=True)
 
-    def _emit_matrix(self, buffers: tuple[tir.Buffer, ...], starts: tuple[tir.Expr, ...]) -> None:
+    def _emit_matrix(
+        self,
+        buffers: tuple[tir.Buffer, ...],
+        starts: tuple[tir.Expr, ...],
+        blocks: tuple[ranges.Bound, ranges.Bound],
+    ) -> None:
+        """Emit the product of some blocks of rows, strip by strip of columns."""
         height, vectors = self.tile
         whole, rest = divmod(self.rows, height)
         bands = [(0, whole, height)] if whole else []
-        bands += [(whole * height, 1, rest)] if rest else []
+        bands += [(whole, 1, rest)] if rest else []
         for left, columns, width in chunks(self.cols, vectors * self.lanes):
             for top, count, block in bands:
-                with tir.grid(columns, count) as (j, i):
-                    row, column = top + i * block, left + j * width
+                with tir.loop(columns) as j, ranges.share(*blocks, (count,), top) as (i,):
+                    row, column = top * height + i * block, left + j * width
                     a0, b0, y0 = starts
                     corner = (
                         a0 + row * self.a_strides[0],

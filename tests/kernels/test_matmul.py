@@ -35,9 +35,10 @@ def operands(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_product(target):
-    a, b = operands(3, 9, 11), operands(3, 11, 29)
-    y = run_kernel(plain(9, 11, 29, batch=3), a, b, nan(3, 9, 29), target=target)[2]
+@pytest.mark.parametrize(("rows", "depth", "cols"), [(9, 11, 29), (50, 40, 77)])
+def test_product(rows, depth, cols, target):
+    a, b = operands(3, rows, depth), operands(3, depth, cols)
+    y = run_kernel(plain(rows, depth, cols, batch=3), a, b, nan(3, rows, cols), target=target)[2]
     np.testing.assert_allclose(y, a @ b, rtol=1e-5, atol=1e-5)
 
 
