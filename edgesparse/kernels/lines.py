@@ -10,6 +10,8 @@ A line is all elements that are reduced together. Three schedules, chosen by the
 
 Extents that are no multiple of the vector are finished with ever narrower vectors, so padding is
 never read, never mixed in, and never written.
+
+Threads share lines, or vectors of lines.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from contextlib import contextmanager
 
 from tvm import tirx
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.loops import dot, merge_loops
 
 Expr = tir.Expr
@@ -126,23 +128,40 @@ class Lines:
         """Elements of one line."""
         return math.prod(self.reduced.extents)
 
-    def each(self, body: Callable[[Line], None]) -> None:
-        """Emit the loops over all lines."""
-        along = self.reduced.vector_axis()
-        across = self.kept.vector_axis() if along < 0 else -1
+    @property
+    def parts(self) -> int:
+        """Lines, or vectors of lines, where there is enough to do."""
+        lines = math.prod(self.kept.extents)
+        axis, places = self._across, lines
+        if axis >= 0:
+            vectors = sum(count for _, count, _ in chunks(self.kept.extents[axis], self.width))
+            places = lines // self.kept.extents[axis] * vectors
+        return ranges.parts(places, lines * self.elements)
+
+    @property
+    def _across(self) -> int:
+        """The loop over lines that is vectorised, or -1."""
+        return self.kept.vector_axis() if self.reduced.vector_axis() < 0 else -1
+
+    def each(self, first: Expr, last: Expr, body: Callable[[Line], None]) -> None:
+        """Emit the loops over the lines of parts first <= part < last."""
+        bounds = ranges.bounds(self.parts, first, last)
         still = tuple(0 for _ in self.kept.strides)
+        across = self._across
         if across < 0:
-            with tir.grid(*self.kept.extents) as indices:
+            with ranges.share(*bounds, self.kept.extents) as indices:
                 at = self.kept.at(still, indices)
-                body(Line(self.reduced, at, 1, self.width, along, still))
+                body(Line(self.reduced, at, 1, self.width, self.reduced.vector_axis(), still))
             return
-        outer = self.kept.without(across)
+        outer, start = self.kept.without(across), 0
         moves = tuple(strides[across] for strides in self.kept.strides)
-        for first, count, lanes in chunks(self.kept.extents[across], self.width):
-            with tir.grid(*outer.extents, count) as indices:
+        for left, count, lanes in chunks(self.kept.extents[across], self.width):
+            extents = (*outer.extents, count)
+            with ranges.share(*bounds, extents, start) as indices:
                 at = outer.at(still, indices[:-1])
-                at = _move(at, first + indices[-1] * lanes, moves)
+                at = _move(at, left + indices[-1] * lanes, moves)
                 body(Line(self.reduced, at, lanes, 1, -1, moves))
+            start += math.prod(extents)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -31,10 +31,15 @@ class Softmax:
         """Stem of the C symbol."""
         return "f32_log_softmax" if self.log else "f32_softmax"
 
-    def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, y)."""
+    @property
+    def parts(self) -> int:
+        """Those of the lines."""
+        return self.lines.parts
 
-        def body(x: tir.Buffer, y: tir.Buffer) -> None:
+    def emit(self, symbol: str) -> tir.PrimFunc:
+        """Return the PrimFunc (x, y, range)."""
+
+        def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             def each(line: Line) -> None:
                 peak = line.fold(-math.inf, maximum, lambda v: v.load(x))
                 if self.log:
@@ -42,9 +47,9 @@ class Softmax:
                 else:
                     _softmax(line, x, y, peak)
 
-            self.lines.each(each)
+            self.lines.each(first, last, each)
 
-        return tir.function(symbol, {"x": "float32", "y": "float32"}, body)
+        return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
 
 def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
@@ -85,15 +90,20 @@ class Normalise:
         """Stem of the C symbol."""
         return "f32_normalise" if self.has_bias else "f32_normalise_no_bias"
 
+    @property
+    def parts(self) -> int:
+        """Those of the lines."""
+        return self.lines.parts
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, scale, [bias], y)."""
+        """Return the PrimFunc (x, scale, [bias], y, range)."""
         names = ["x", "scale", *(["bias"] if self.has_bias else []), "y"]
 
-        def body(*buffers: tir.Buffer) -> None:
+        def body(first: Expr, last: Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(names, buffers, strict=True))
-            self.lines.each(lambda line: self._emit_line(p, line))
+            self.lines.each(first, last, lambda line: self._emit_line(p, line))
 
-        return tir.function(symbol, dict.fromkeys(names, "float32"), body)
+        return tir.function(symbol, dict.fromkeys(names, "float32"), body, ranged=True)
 
     def _emit_line(self, p: dict[str, tir.Buffer], line: Line) -> None:
         one = 1.0 / max(1, self.lines.elements)

@@ -79,16 +79,21 @@ class Reduce:
         """Stem of the C symbol."""
         return f"{short(self.dtype)}_{self.op.lower()}"
 
-    def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, y)."""
+    @property
+    def parts(self) -> int:
+        """Those of the lines."""
+        return self.lines.parts
 
-        def body(x: tir.Buffer, y: tir.Buffer) -> None:
+    def emit(self, symbol: str) -> tir.PrimFunc:
+        """Return the PrimFunc (x, y, range)."""
+
+        def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             def each(line: Line) -> None:
                 tir.store(y, line.base[1], self._reduce(line, x), line.lanes)
 
-            self.lines.each(each)
+            self.lines.each(first, last, each)
 
-        return tir.function(symbol, {"x": self.dtype, "y": self.dtype}, body)
+        return tir.function(symbol, {"x": self.dtype, "y": self.dtype}, body, ranged=True)
 
     def _reduce(self, line: Line, x: tir.Buffer) -> Expr:
         if self.op == "ReduceLogSumExp":

@@ -10,7 +10,10 @@ from graphs import Graph
 from kernel_runner import nan
 
 from edgesparse.kernels import ranges
+from edgesparse.kernels.lines import Lines
 from edgesparse.kernels.matmul import MatMul
+from edgesparse.kernels.normalise import Normalise, Softmax
+from edgesparse.kernels.reduce import Reduce
 from edgesparse.plan import parts_of
 
 rng = np.random.default_rng(0)
@@ -24,6 +27,12 @@ def product(batch, rows, depth, cols, lanes=8):
     strides = [(0, extents) for extents in (rows * depth, depth * cols, rows * cols)]
     steps = {"a_strides": (depth, 1), "b_stride": cols, "y_stride": cols}
     return MatMul((1, batch), rows, cols, depth, *strides, **steps, lanes=lanes)
+
+
+def lines(shape, axis, *others, width=16):
+    """Lines of a contiguous array along one axis."""
+    strides = [size // 4 for size in np.empty(shape, np.float32).strides]
+    return Lines.of(shape, [axis], [strides, *(others or [strides])], width)
 
 
 # Kernels, their inputs and their output.
@@ -42,6 +51,22 @@ SHARED = {
         product(40, 3, 64, 32),
         (drawn(40, 3, 64), drawn(40, 64, 32)),
         nan(40, 3, 32),
+    ),
+    "softmax along": (Softmax(lines((90, 100), 1)), (drawn(90, 100),), nan(90, 100)),
+    "softmax across, several chunks": (
+        Softmax(lines((9, 20, 61), 1)),
+        (drawn(9, 20, 61),),
+        nan(9, 20, 61),
+    ),
+    "normalisation across": (
+        Normalise(lines((90, 100), 0, [100, 1], [1, 0]), 1e-5),
+        (drawn(90, 100), drawn(90), drawn(90)),
+        nan(90, 100),
+    ),
+    "mean along": (
+        Reduce("ReduceMean", lines((90, 100), 1, [1, 0])),
+        (drawn(90, 100),),
+        nan(90),
     ),
 }
 
@@ -82,9 +107,10 @@ def attention(tokens, width=48, heads=3):
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_threads_share_a_layer_of_attention(threads):
-    model = attention(97)
+    model = attention(197)
     plan = assert_same_as_onnxruntime(model, threads=threads)
     shared = {plan.kernels[step.symbol].name for step in plan.steps if step.is_shared}
+    assert shared >= {"f32_softmax", "f32_normalise"}
     assert any(name.startswith("f32_matmul") for name in shared)
     inputs = random_inputs(model)
     (alone,), (shared,) = (run_plan(plan, inputs, threads=n).values() for n in (1, threads))
