@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.limits import at_least, at_most
 from edgesparse.kernels.loops import dot, merge_loops
 from edgesparse.kernels.math import evaluate, keep
@@ -189,17 +189,27 @@ class Unary:
         """Stem of the C symbol."""
         return f"f32_{self.op.lower()}"
 
+    @property
+    def _vectors(self) -> int:
+        return -(-self.elements // self.lanes)
+
+    @property
+    def parts(self) -> int:
+        """Vectors, where there is enough to do."""
+        return ranges.parts(self._vectors, self.elements)
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (x, y)."""
+        """Return the PrimFunc (x, y, range)."""
         lanes = self.lanes
 
-        def body(x: tir.Buffer, y: tir.Buffer) -> None:
-            with tir.loop(-(-self.elements // lanes)) as i:
+        def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+            bounds = ranges.bounds(self.parts, first, last)
+            with ranges.share(*bounds, (self._vectors,)) as (i,):
                 value = keep(tir.load(x, i * lanes, lanes))
                 result = UNARY[self.op](value, lanes, self.alpha, self.beta)
                 tir.store(y, i * lanes, result, lanes)
 
-        return tir.function(symbol, {"x": "float32", "y": "float32"}, body)
+        return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +217,8 @@ class Binary:
     """y[i · y_strides] = op(a[i · a_strides], b[i · b_strides]) for i in extents; float32.
 
     Rows are written in the order of their addresses, in whole vectors: what overshoots a row is
-    overwritten by the next one, or lies in padding or slack.
+    overwritten by the next one, or lies in padding or slack. Where it is overwritten, no threads
+    share the work.
 
     Attributes:
         op: Key of BINARY.
@@ -244,11 +255,37 @@ class Binary:
         """Stem of the C symbol."""
         return f"f32_{self.op.lower()}{len(self.extents)}d"
 
+    @property
+    def parts(self) -> int:
+        """Rows, or vectors, where there is enough to do."""
+        elements = math.prod(self.extents)
+        if self._overshoots:
+            return 1
+        return ranges.row_parts(self.extents[:-1], self._vectors, elements)
+
+    @property
+    def _width(self) -> int:
+        """Lanes that the innermost loop can be computed in."""
+        inner = {self.a_strides[-1], self.b_strides[-1]}
+        return self.lanes if self.y_strides[-1] == 1 and inner <= {0, 1} else 1
+
+    @property
+    def _vectors(self) -> int:
+        return -(-self.extents[-1] // self._width)
+
+    @property
+    def _overshoots(self) -> bool:
+        """Whether a row's last vector reaches into the next row."""
+        reach = self._vectors * self._width
+        for extent, stride in zip(self.extents[-2::-1], self.y_strides[-2::-1], strict=True):
+            if stride < reach and self._width > 1:
+                return True
+            reach += (extent - 1) * stride
+        return False
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (a, b, y)."""
-        inner = (self.a_strides[-1], self.b_strides[-1])
-        vector = self.y_strides[-1] == 1 and set(inner) <= {0, 1}
-        lanes = self.lanes if vector else 1
+        """Return the PrimFunc (a, b, y, range)."""
+        lanes = self._width
 
         def operand(buffer: tir.Buffer, at: Sequence[Expr], strides: Sequence[int]) -> Expr:
             place = dot(at, strides)
@@ -256,12 +293,15 @@ class Binary:
                 return tir.load(buffer, place, lanes)
             return tir.splat(tir.load(buffer, place), lanes)
 
-        def body(a: tir.Buffer, b: tir.Buffer, y: tir.Buffer) -> None:
-            with tir.grid(*self.extents[:-1], -(-self.extents[-1] // lanes)) as (*outer, i):
+        def body(first: Expr, last: Expr, a: tir.Buffer, b: tir.Buffer, y: tir.Buffer) -> None:
+            bounds = ranges.bounds(self.parts, first, last)
+            rows = ranges.rows(*bounds, self.extents[:-1], self._vectors)
+            with rows as (outer, low, high), ranges.share(low, high, (self._vectors,)) as (i,):
                 at = (*outer, i * lanes)
                 left = keep(operand(a, at, self.a_strides))
                 right = keep(operand(b, at, self.b_strides))
                 value = BINARY[self.op](left, right, lanes)
                 tir.store(y, dot(at, self.y_strides), value, lanes)
 
-        return tir.function(symbol, dict.fromkeys(("a", "b", "y"), "float32"), body)
+        names = dict.fromkeys(("a", "b", "y"), "float32")
+        return tir.function(symbol, names, body, ranged=True)

@@ -88,7 +88,7 @@ class MatMul:
         self,
         buffers: tuple[tir.Buffer, ...],
         starts: tuple[tir.Expr, ...],
-        blocks: tuple[ranges.Bound, ranges.Bound],
+        blocks: ranges.Bounds,
     ) -> None:
         """Emit the product of some blocks of rows, strip by strip of columns."""
         height, vectors = self.tile

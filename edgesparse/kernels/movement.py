@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from tvm import tirx
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.loops import dot, merge_loops
 
 Strides = tuple[int, ...]
@@ -62,42 +62,78 @@ class Copy:
         """Stem of the C symbol."""
         return f"{short(self.dtype)}_copy{len(self.extents)}d"
 
+    @property
+    def parts(self) -> int:
+        """Rows, vectors or rows of squares, where there is enough to do."""
+        row, elements = self._transposed_row(), math.prod(self.extents)
+        if row is None:
+            return ranges.row_parts(self.extents[:-1], self.extents[-1] // self._lanes, elements)
+        outer = [extent for i, extent in enumerate(self.extents[:-1]) if i != row]
+        whole, rest = divmod(self.extents[row], _SQUARE)
+        return ranges.row_parts(outer, whole + rest, elements)
+
+    @property
+    def _lanes(self) -> int:
+        """Elements of the innermost loop that move at once."""
+        if self.dst_strides[-1] != 1 or self.src_strides[-1] not in (0, 1):
+            return 1
+        return _VECTOR_BYTES // np.dtype(storage(self.dtype)).itemsize
+
     def emit(self, symbol: str) -> tir.PrimFunc:
-        """Return the PrimFunc (src, dst)."""
+        """Return the PrimFunc (src, dst, range)."""
         kind = storage(self.dtype)
 
-        def body(src: tir.Buffer, dst: tir.Buffer) -> None:
+        def body(first: tir.Expr, last: tir.Expr, src: tir.Buffer, dst: tir.Buffer) -> None:
             if math.prod(self.extents):
-                self._emit_loops(src, dst)
+                self._emit_loops(src, dst, ranges.bounds(self.parts, first, last))
 
-        return tir.function(symbol, {"src": kind, "dst": kind}, body)
+        return tir.function(symbol, {"src": kind, "dst": kind}, body, ranged=True)
 
-    def _emit_loops(self, src: tir.Buffer, dst: tir.Buffer) -> None:
+    def _emit_loops(self, src: tir.Buffer, dst: tir.Buffer, bounds: ranges.Bounds) -> None:
         row = self._transposed_row()
         if row is not None:
-            self._emit_transposed(src, dst, row)
+            self._emit_transposed(src, dst, row, bounds)
             return
-        with tir.grid(*self.extents[:-1]) as outer:
+        vectors = self.extents[-1] // self._lanes
+        with ranges.rows(*bounds, self.extents[:-1], vectors) as (outer, low, high):
             read = dot(outer, self.src_strides[:-1], self.src_offset)
             write = dot(outer, self.dst_strides[:-1], self.dst_offset)
-            self._emit_run(src, dst, read, write)
+            self._emit_run((src, read), (dst, write), (low, high))
 
-    def _emit_run(self, src: tir.Buffer, dst: tir.Buffer, read: tir.Expr, write: tir.Expr) -> None:
-        """Copy the innermost loop, in vectors where both sides allow it."""
-        step, left = self.src_strides[-1], self.extents[-1]
-        vector = self.dst_strides[-1] == 1 and step in (0, 1)
-        lanes = _VECTOR_BYTES // np.dtype(storage(self.dtype)).itemsize if vector else 1
-        done = 0
-        while left:
-            with tir.loop(left // lanes) as i:
-                at = done + i * lanes
-                if step:
-                    value = tir.load(src, read + at * step, lanes)
-                else:
-                    value = tir.splat(tir.load(src, read), lanes)
-                tir.store(dst, write + at * self.dst_strides[-1], value, lanes)
-            done, left = done + left // lanes * lanes, left % lanes
-            lanes = max(1, lanes // 2)
+    def _emit_run(
+        self,
+        source: tuple[tir.Buffer, tir.Expr],
+        target: tuple[tir.Buffer, tir.Expr],
+        run: ranges.Bounds,
+    ) -> None:
+        """Copy some vectors of the innermost loop, and behind its last one what is left over."""
+        lanes, extent = self._lanes, self.extents[-1]
+        vectors = extent // lanes
+        with ranges.share(*run, (vectors,)) as (i,):
+            self._emit_vector(source, target, i * lanes, lanes)
+        done = vectors * lanes
+        if done == extent:
+            return
+        with tir.when(run[1] >= vectors):
+            while done < extent:
+                lanes //= 2
+                if done + lanes <= extent:
+                    self._emit_vector(source, target, done, lanes)
+                    done += lanes
+
+    def _emit_vector(
+        self,
+        source: tuple[tir.Buffer, tir.Expr],
+        target: tuple[tir.Buffer, tir.Expr],
+        at: tir.Expr,
+        lanes: int,
+    ) -> None:
+        (src, read), (dst, write), step = source, target, self.src_strides[-1]
+        if step:
+            value = tir.load(src, read + at * step, lanes)
+        else:
+            value = tir.splat(tir.load(src, read), lanes)
+        tir.store(dst, write + at * self.dst_strides[-1], value, lanes)
 
     def _transposed_row(self) -> int | None:
         """Return the loop that is contiguous in the source when the innermost is not."""
@@ -108,27 +144,32 @@ class Copy:
         rows = [i for i, s in enumerate(self.src_strides[:-1]) if s == 1]
         return next((i for i in rows if self.extents[i] >= _SQUARE), None)
 
-    def _emit_transposed(self, src: tir.Buffer, dst: tir.Buffer, row: int) -> None:
+    def _emit_transposed(
+        self, src: tir.Buffer, dst: tir.Buffer, row: int, bounds: ranges.Bounds
+    ) -> None:
         """Transpose squares in registers; what is left over at two edges goes one by one."""
         outer = [i for i in range(len(self.extents) - 1) if i != row]
         rows, columns = self.extents[row], self.extents[-1]
         across, down = self.src_strides[-1], self.dst_strides[row]
-        with tir.grid(*(self.extents[i] for i in outer)) as indices:
+        whole, rest = divmod(rows, _SQUARE)
+        left_rows, left_columns = whole * _SQUARE, columns // _SQUARE * _SQUARE
+        extents = [self.extents[i] for i in outer]
+        with ranges.rows(*bounds, extents, whole + rest) as (indices, low, high):
             read = dot(indices, [self.src_strides[i] for i in outer], self.src_offset)
             write = dot(indices, [self.dst_strides[i] for i in outer], self.dst_offset)
-            whole_rows, whole_columns = rows // _SQUARE * _SQUARE, columns // _SQUARE * _SQUARE
-            with tir.grid(rows // _SQUARE, columns // _SQUARE) as (r, c):
-                first_read = read + r * _SQUARE + c * (_SQUARE * across)
-                _transpose_square(
-                    (src, first_read, across),
-                    (dst, write + r * (_SQUARE * down) + c * _SQUARE, down),
-                )
-            with tir.grid(whole_rows, columns - whole_columns) as (r, c):
-                value = tir.load(src, read + r + (c + whole_columns) * across)
-                tir.store(dst, write + r * down + c + whole_columns, value)
-            with tir.grid(rows - whole_rows, columns) as (r, c):
-                value = tir.load(src, read + r + whole_rows + c * across)
-                tir.store(dst, write + (r + whole_rows) * down + c, value)
+            with ranges.share(low, high, (whole,)) as (r,):
+                top_read, top_write = read + r * _SQUARE, write + r * (_SQUARE * down)
+                with tir.loop(columns // _SQUARE) as c:
+                    _transpose_square(
+                        (src, top_read + c * (_SQUARE * across), across),
+                        (dst, top_write + c * _SQUARE, down),
+                    )
+                with tir.grid(_SQUARE, columns - left_columns) as (i, c):
+                    value = tir.load(src, top_read + i + (c + left_columns) * across)
+                    tir.store(dst, top_write + i * down + c + left_columns, value)
+            with ranges.share(low, high, (rest,), whole) as (r,), tir.loop(columns) as c:
+                value = tir.load(src, read + r + left_rows + c * across)
+                tir.store(dst, write + (r + left_rows) * down + c, value)
 
 
 def _transpose_square(
