@@ -76,9 +76,11 @@ class Rig:
         return self.bundle
 
     def reconnect(self) -> None:
-        """Connect to the phone again."""
-        _adb("disconnect", self.phone.serial)
-        assert wait_until(lambda: "connected to" in _adb("connect", self.phone.serial))
+        """Connect to the phone again: adb says that it is connected a moment before it answers."""
+        serial = self.phone.serial
+        _adb("disconnect", serial)
+        assert wait_until(lambda: "connected to" in _adb("connect", serial))
+        assert wait_until(lambda: _adb("-s", serial, "get-state").strip() == "device")
 
     def connect(self, other: Phone) -> None:
         """Connect another phone to the same server, in whatever state it is then."""
