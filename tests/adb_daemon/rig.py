@@ -76,11 +76,21 @@ class Rig:
         return self.bundle
 
     def reconnect(self) -> None:
-        """Connect to the phone again: adb says that it is connected a moment before it answers."""
+        """Connect to the phone again, as often as it takes.
+
+        adb's server connects by itself, too, and what it took up while the phone came back may stay
+        offline.
+        """
         serial = self.phone.serial
-        _adb("disconnect", serial)
-        assert wait_until(lambda: "connected to" in _adb("connect", serial))
-        assert wait_until(lambda: _adb("-s", serial, "get-state").strip() == "device")
+
+        def answers() -> bool:
+            _adb("disconnect", serial)
+            is_connected = "connected to" in _adb("connect", serial)
+            return is_connected and wait_until(
+                lambda: _adb("-s", serial, "get-state").strip() == "device", 2.0
+            )
+
+        assert wait_until(answers, 60.0)
 
     def connect(self, other: Phone) -> None:
         """Connect another phone to the same server, in whatever state it is then."""
