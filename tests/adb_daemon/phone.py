@@ -93,7 +93,11 @@ class Phone:
     def files(self) -> list[str]:
         """Return everything below the folder for temporary files."""
         store = self.root / STORE[1:]
-        return sorted(str(path.relative_to(store)) for path in store.rglob("*"))
+        return sorted(
+            os.path.relpath(os.path.join(top, name), store)
+            for top, folders, files in os.walk(store)  # folders may be removed meanwhile
+            for name in (*folders, *files)
+        )
 
     def living(self) -> list[int]:
         """Return the processes that its shell started and that have not ended."""
