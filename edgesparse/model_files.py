@@ -7,6 +7,7 @@ may be the same ONNX file, byte for byte.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -24,16 +25,19 @@ def model_files(path: Path) -> dict[str, bytes]:
         UsageError: A file cannot be read.
         InvalidModelError: A file that the model names is missing, or not beside it.
     """
+    return dict(_each(path))
+
+
+def _each(path: Path) -> Iterator[tuple[str, bytes]]:
     contents = _read(path)
-    files = {path.name: contents}
+    yield path.name, contents
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(contents)
     except Exception:  # protobuf's three backends raise different classes
-        return files
+        return
     for name in external_locations(path, proto):
-        files[name] = _read(path.parent / name)
-    return files
+        yield name, _read(path.parent / name)
 
 
 def model_digest(path: str | Path) -> str:
@@ -45,7 +49,7 @@ def model_digest(path: str | Path) -> str:
         UsageError: A file cannot be read.
         InvalidModelError: A file that the model names is missing, or not beside it.
     """
-    digests = [hashlib.sha256(contents) for contents in model_files(Path(path)).values()]
+    digests = [hashlib.sha256(contents) for _, contents in _each(Path(path))]  # one at a time
     if len(digests) == 1:
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

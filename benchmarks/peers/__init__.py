@@ -136,8 +136,8 @@ def command_of(
         flags = relaxed_simd_flags() if manifest["target"]["name"] == "wasm-relaxed" else ()
         words = [peer.module, str(node_modules()), str(model), json.dumps(shapes)]
         return [shutil.which("node") or "node", *flags, str(HERE / "web/serve.mjs"), *words]
-    cpu = "".join(map(str, choose_cpus(1))) or "-"
-    words = [peer.module, cpu, str(model), json.dumps(shapes)]
+    cpu = next(iter(choose_cpus(1)), "-")
+    words = [peer.module, str(cpu), str(model), json.dumps(shapes)]
     return [python_of(peer.module), str(HERE / "serve.py"), *words]
 
 

@@ -221,7 +221,7 @@ class Depthwise:
                 value = self._load_row(tile, source, x)
                 if value is None:
                     continue
-                value = tir.keep(value, lanes)
+                value = tir.keep(value)
                 for row, y in users[source]:
                     self._add(totals[row], value, tile, y, x)
         # Stores last and from top to bottom: a vector may overshoot into the next row.
@@ -265,7 +265,7 @@ class Depthwise:
             for x in range(taps_x):
                 value = self._load_row(tile, source, x)
                 if value is not None:
-                    value = tir.keep(value, self.lanes)
+                    value = tir.keep(value)
                     for total, above in users:
                         self._add(total, value, tile, tap - above, x)
 
@@ -304,7 +304,7 @@ class Depthwise:
                 value = self._load_row(tile, source, x)
                 if value is None:
                     continue
-                value = tir.keep(value, self.lanes)
+                value = tir.keep(value)
                 for total, y in users:
                     self._add(total, value, tile, y, x)
         if row >= 0:

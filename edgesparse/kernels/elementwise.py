@@ -17,7 +17,7 @@ from tvm import tirx
 from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.limits import at_least, at_most
 from edgesparse.kernels.loops import dot, merge_loops
-from edgesparse.kernels.math import evaluate, keep
+from edgesparse.kernels.math import evaluate
 from edgesparse.layout import plane_lanes
 
 Expr = tir.Expr
@@ -27,8 +27,8 @@ Activation = Callable[[Expr, int, float, float], Expr]
 def clamp(x: Expr, low: float, high: float, lanes: int) -> Expr:
     """Return x limited to [low, high], NaN where x is NaN; an infinite limit costs nothing."""
     if low > -math.inf:
-        x = keep(at_least(keep(x), low, lanes))
-    return at_most(keep(x), high, lanes) if high < math.inf else x
+        x = tir.keep(at_least(tir.keep(x), low, lanes))
+    return at_most(tir.keep(x), high, lanes) if high < math.inf else x
 
 
 def _hard_sigmoid(x: Expr, lanes: int, alpha: float, beta: float) -> Expr:
@@ -65,7 +65,7 @@ def _mish(x: Expr, lanes: int, alpha: float, beta: float) -> Expr:
     """Return x · n / (n + 2) with n = e^x · (e^x + 2): the ratio is 1 to the last bit from 20."""
     two = tir.splat(2.0, lanes)
     power = evaluate("exp", at_most(x, 20.0, lanes))
-    product = keep(power * (power + two))
+    product = tir.keep(power * (power + two))
     return x * (product / (product + two))
 
 
@@ -98,7 +98,7 @@ def activation(name: str, x: Expr, lanes: int, alpha: float = 0.0, beta: float =
         alpha: First parameter: Clip's minimum, the slope of LeakyRelu, alpha of Elu, HardSigmoid.
         beta: Second parameter: Clip's maximum, beta of HardSigmoid.
     """
-    return ACTIVATIONS[name](keep(x), lanes, alpha, beta) if name else x
+    return ACTIVATIONS[name](tir.keep(x), lanes, alpha, beta) if name else x
 
 
 def _unary(name: str) -> Activation:
@@ -205,7 +205,7 @@ class Unary:
         def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             bounds = ranges.bounds(self.parts, first, last)
             with ranges.share(*bounds, (self._vectors,)) as (i,):
-                value = keep(tir.load(x, i * lanes, lanes))
+                value = tir.keep(tir.load(x, i * lanes, lanes))
                 result = UNARY[self.op](value, lanes, self.alpha, self.beta)
                 tir.store(y, i * lanes, result, lanes)
 
@@ -298,8 +298,8 @@ class Binary:
             rows = ranges.rows(*bounds, self.extents[:-1], self._vectors)
             with rows as (outer, low, high), ranges.share(low, high, (self._vectors,)) as (i,):
                 at = (*outer, i * lanes)
-                left = keep(operand(a, at, self.a_strides))
-                right = keep(operand(b, at, self.b_strides))
+                left = tir.keep(operand(a, at, self.a_strides))
+                right = tir.keep(operand(b, at, self.b_strides))
                 value = BINARY[self.op](left, right, lanes)
                 tir.store(y, dot(at, self.y_strides), value, lanes)
 

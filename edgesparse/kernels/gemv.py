@@ -153,12 +153,11 @@ class Gemv:
             source = read + tir.column_offset(p["columns"], column, self.column_scale)
             at = column * self.group
             weights = [
-                tir.keep(tir.load(p["values"], at + v * lanes, lanes), lanes)
-                for v in range(self.vectors)
+                tir.keep(tir.load(p["values"], at + v * lanes, lanes)) for v in range(self.vectors)
             ]
             self._emit_prefetch(p, at)
             for k, (offset, _) in enumerate(block.vectors):
-                x = tir.keep(tir.splat(tir.load(p["x"], source + offset), lanes), lanes)
+                x = tir.keep(tir.splat(tir.load(p["x"], source + offset), lanes))
                 for vector, weight in zip(totals, weights, strict=True):
                     tir.store(vector[k], 0, tir.load(vector[k], 0, lanes) + x * weight, lanes)
         for row, vector in zip(rows, totals, strict=True):

@@ -44,22 +44,9 @@ _EXACT = 8388608.0  # 2^23: from here on every float32 is an integer
 _SIGN = -(1 << 31)
 
 
-def keep(value: Expr) -> Expr:
-    """Emit `value` and return its name: an array of its own that LLVM keeps in registers.
-
-    TVM's `Let` would do, but its analyses write a bound value out wherever its name stands: a chain
-    of n squares takes them 2^n steps.
-    """
-    lanes = _lanes(value)
-    kind = "int32" if str(value.ty.dtype).startswith("int32") else "float32"
-    register = tir.local(lanes, kind)
-    tir.store(register, 0, value, lanes)
-    return tir.load(register, 0, lanes)
-
-
 def evaluate(name: str, *arguments: Expr) -> Expr:
     """Emit the function `name`, a key of FUNCTIONS, of float32 vectors and return its value."""
-    return FUNCTIONS[name](keep, *(keep(argument) for argument in arguments))
+    return FUNCTIONS[name](tir.keep, *(tir.keep(argument) for argument in arguments))
 
 
 def ExpandMathFunctions() -> Expr:  # noqa: N802 - named as TVM names its passes
@@ -111,21 +98,17 @@ class _Lets:
         return body
 
 
-def _lanes(x: Expr) -> int:
-    return int(x.ty.dtype.lanes)
-
-
 def _like(value: float, x: Expr) -> Expr:
-    return tir.splat(value, _lanes(x))
+    return tir.splat(value, tir.lanes_of(x))
 
 
 def _int_like(value: int, x: Expr) -> Expr:
     scalar = tirx.const(value, "int32")
-    return scalar if _lanes(x) == 1 else tirx.Broadcast(scalar, _lanes(x))
+    return scalar if tir.lanes_of(x) == 1 else tirx.Broadcast(scalar, tir.lanes_of(x))
 
 
 def _as(kind: str, x: Expr) -> str:
-    return kind if _lanes(x) == 1 else f"{kind}x{_lanes(x)}"
+    return kind if tir.lanes_of(x) == 1 else f"{kind}x{tir.lanes_of(x)}"
 
 
 def _bits(x: Expr) -> Expr:

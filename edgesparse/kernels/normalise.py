@@ -58,13 +58,13 @@ def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
         return visit.load(y, 1)
 
     total = line.fold(0.0, add, power)
-    inverse = tir.keep(tir.splat(1.0, line.lanes) / total, line.lanes)
+    inverse = tir.keep(tir.splat(1.0, line.lanes) / total)
     line.visit(lambda v: v.store(y, 1, v.load(y, 1) * v.spread(inverse)))
 
 
 def _log_softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
     total = line.fold(0.0, add, lambda v: tirx.exp(v.load(x) - v.spread(peak)))
-    logarithm = tir.keep(tirx.log(total), line.lanes)
+    logarithm = tir.keep(tirx.log(total))
     line.visit(lambda v: v.store(y, 1, v.load(x) - v.spread(peak) - v.spread(logarithm)))
 
 
@@ -108,7 +108,7 @@ class Normalise:
     def _emit_line(self, p: dict[str, tir.Buffer], line: Line) -> None:
         one = 1.0 / max(1, self.lines.elements)
         share = tir.splat(one, line.lanes)
-        mean = tir.keep(line.fold(0.0, add, lambda v: v.load(p["x"])) * share, line.lanes)
+        mean = tir.keep(line.fold(0.0, add, lambda v: v.load(p["x"])) * share)
 
         def square(visit: Visit) -> Expr:
             centred = visit.load(p["x"]) - visit.spread(mean)
@@ -116,7 +116,7 @@ class Normalise:
 
         variance = line.fold(0.0, add, square) * share
         deviation = tirx.sqrt(variance + tir.splat(self.epsilon, line.lanes))
-        inverse = tir.keep(tir.splat(1.0, line.lanes) / deviation, line.lanes)
+        inverse = tir.keep(tir.splat(1.0, line.lanes) / deviation)
 
         def finish(visit: Visit) -> None:
             value = (visit.load(p["x"]) - visit.spread(mean)) * visit.spread(inverse)

@@ -17,7 +17,6 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.loops import WRITTEN_TAPS, dot
-from edgesparse.kernels.math import keep
 
 Expr = tir.Expr
 
@@ -175,13 +174,13 @@ class Pool:
         is_max = self.op == "MaxPool"
         total = tir.splat(-math.inf if is_max else 0.0, lanes)
         for i, tap in enumerate(window.taps):
-            value = keep(tir.load_strided(window.x, window.read + tap, lanes, stride))
+            value = tir.keep(tir.load_strided(window.x, window.read + tap, lanes, stride))
             if i == 0:
                 total = value
             elif is_max:
-                total = keep(tirx.Select(value > total, value, total))
+                total = tir.keep(tirx.Select(value > total, value, total))
             else:
-                total = keep(total + value)
+                total = tir.keep(total + value)
         return total
 
     def _emit_loops(self, window: _Window, lanes: int, stride: int) -> Expr:
@@ -192,7 +191,7 @@ class Pool:
         if counts[-1]:
             with tir.grid(*counts) as places:
                 at = window.read + dot(places, steps, window.taps[0])
-                value = keep(tir.load_strided(window.x, at, lanes, stride))
+                value = tir.keep(tir.load_strided(window.x, at, lanes, stride))
                 sofar = tir.load(total, 0, lanes)
                 better = tirx.Select(value > sofar, value, sofar) if is_max else sofar + value
                 tir.store(total, 0, better, lanes)

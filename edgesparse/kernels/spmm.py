@@ -31,15 +31,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+from edgesparse.cost import LINE_BYTES
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
-
-# Of 64 bytes.
-LINE_ELEMENTS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,7 +154,7 @@ class Spmm:
     def panel_width(self) -> int:
         """Elements of a column in a panel: the widest tile; within a cache line if that can be."""
         widest = max(len(block.vectors) for block in self.blocks) * self.lanes
-        return widest if widest > LINE_ELEMENTS else 1 << (widest - 1).bit_length()
+        return widest if widest > LINE_BYTES // 4 else 1 << (widest - 1).bit_length()
 
     @property
     def panel_elements(self) -> int:
@@ -317,7 +315,7 @@ class Spmm:
         products = list(itertools.product(range(len(reads)), range(len(used))))
         # The fewer of the two wait in registers while the others pass by, one at a time.
         if 1 < len(reads) <= len(used):
-            reads = [tir.keep(read, lanes) for read in reads]
+            reads = [tir.keep(read) for read in reads]
             products.sort(key=lambda pair: pair[1])
         for v, k in products:
             total = tir.load(used[k], v * lanes, lanes) + reads[v] * weights[k]

@@ -144,9 +144,20 @@ def choose(
             otherwise()
 
 
-def keep(value: Expr, lanes: int) -> Expr:
-    """Emit a float32 vector now and return its name: an array that stays in registers."""
-    register = local(lanes)
+def lanes_of(value: Expr) -> int:
+    """Return the lanes of a vector, 1 of a scalar."""
+    return int(value.ty.dtype.lanes)
+
+
+def keep(value: Expr) -> Expr:
+    """Emit a value now and return its name: an array of its own that LLVM keeps in registers.
+
+    TVM's `Let` would do, but its analyses write a bound value out wherever its name stands: a chain
+    of n squares takes them 2^n steps.
+    """
+    lanes = lanes_of(value)
+    kind = "int32" if str(value.ty.dtype).startswith("int32") else "float32"
+    register = local(lanes, kind)
     store(register, 0, value, lanes)
     return load(register, 0, lanes)
 

@@ -26,9 +26,9 @@ from edgesparse.plan import Arg, align_up
 # have to read far more than it writes.
 CHUNKED_BELOW_TILES = 8
 CHUNKS = 4
+ROWS_FIRST_BELOW_TILES = 4
 # Where fewer tiles read the same weights, passes over them have little to gain.
 PASSES_FROM_TILES = 4
-ROWS_FIRST_BELOW_TILES = 4
 # Panels of a layer, so threads that can work on it: no phone has more cores that issue in order,
 # and few pages start more workers.
 PANELS = 8
