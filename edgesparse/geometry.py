@@ -16,7 +16,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.layout import Layout, plane_lanes
-from edgesparse.tiling import Block, Window, flat_blocks, window_blocks
+from edgesparse.plan import align_up
+from edgesparse.tiling import (
+    Block,
+    Window,
+    flat_blocks,
+    pitched_blocks,
+    row_starts,
+    window_blocks,
+)
+
+# Outputs are computed with what lies between their rows, and cropped afterwards, where that takes
+# less than this share of the vectors. (7x7 in vectors of 16: four of seven.)
+TIGHT_BELOW = 0.85
 
 Kind = Literal["spmm", "gemv", "depthwise"]
 
@@ -60,6 +72,13 @@ class Operator:
         return self.window.halo_stride * self.images
 
     @property
+    def product_stride(self) -> int:
+        """Elements between two output channels, as the kernel writes them."""
+        if not self.window.is_tight:
+            return self.out_layout.plane_stride
+        return align_up(self.window.span, self.out_layout.lanes) * self.images
+
+    @property
     def is_flat(self) -> bool:
         """Whether output pixel i reads pixel i of what the kernel is given."""
         return self.window.is_pointwise or (self.window.is_subsampling and self.images == 1)
@@ -69,7 +88,8 @@ class Operator:
         lanes = self.out_layout.lanes
         if self.is_flat:
             return flat_blocks(self.out_layout.pixels, lanes, tile_vectors)
-        return window_blocks(self.window, lanes, tile_vectors, self.images)
+        cover = pitched_blocks if self.window.is_tight else window_blocks
+        return cover(self.window, lanes, tile_vectors, self.images)
 
     def pixel_blocks(self, pixels: int) -> tuple[Block, ...]:
         """Return how the output pixels are covered by tiles of at most `pixels` single pixels."""
@@ -80,7 +100,7 @@ class Operator:
     @property
     def tiles_overshoot(self) -> bool:
         """Whether a vector of one row may reach into the next, so that tiles come in order."""
-        if self.is_flat:
+        if self.is_flat or self.window.is_tight:
             return False
         return self.window.out_width < self.out_layout.lanes
 
@@ -90,7 +110,7 @@ class Operator:
         The last two vectors of a row do, where it is no multiple of a vector; only tiles of one
         vector part them.
         """
-        if self.is_flat or tile_vectors > 1 or self.tiles_overshoot:
+        if self.is_flat or self.window.is_tight or tile_vectors > 1 or self.tiles_overshoot:
             return False
         return self.window.out_width % self.out_layout.lanes != 0
 
@@ -179,8 +199,19 @@ def _conv_operator(node: ir.Node, lanes: int) -> Operator:
         kind = "depthwise"
     elif out_layout.pixels == 1:
         kind = "gemv"
+    else:
+        window = _tightened(window, out_layout.lanes)
     cols = in_shape[1] * kh * kw
     return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups)
+
+
+def _tightened(window: Window, lanes: int) -> Window:
+    """Return the window, tight where that takes clearly fewer vectors."""
+    if window.is_pointwise or window.is_subsampling:
+        return window
+    tight = dataclasses.replace(window, is_tight=True)
+    by_rows = window.out_height * len(row_starts(window.out_width, lanes))
+    return tight if -(-tight.span // lanes) < TIGHT_BELOW * by_rows else window
 
 
 def _linear_operator(node: ir.Node, lanes: int) -> Operator:

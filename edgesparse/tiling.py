@@ -64,7 +64,9 @@ class Window:
         strides: Steps of the window.
         dilations: Distance between taps.
         pads: Zeros around the image: top, left, bottom, right.
-        lanes: Vector width; rows are padded so that whole vectors can be copied.
+        lanes: Vector width; rows are padded to whole vectors, or so that such can be copied.
+        is_tight: Whether rows of the haloed planes are not padded, and vectors of outputs run on
+            from one row into the next over all that lies between.
     """
 
     height: int
@@ -74,6 +76,7 @@ class Window:
     dilations: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     lanes: int = 1
+    is_tight: bool = False
 
     @property
     def out_height(self) -> int:
@@ -111,9 +114,17 @@ class Window:
             return self.width
         if self.is_subsampling:
             return self.out_width
+        if self.is_tight:
+            return self.row_elements
         widest = -(-self.width // self.strides[1])
         copied = self.pads[1] // self.strides[1] + 1 + align_up(widest, self.lanes)
-        return max(copied, self.row_elements)
+        # Rows that start with a cache line have fewer vectors that lie in two.
+        return min(max(copied, self.row_elements), align_up(self.row_elements, self.lanes))
+
+    @property
+    def span(self) -> int:
+        """Elements from the first output to behind the last one, where outputs have the pitch."""
+        return max(0, (self.out_height - 1) * self.pitch + self.out_width)
 
     @property
     def row_elements(self) -> int:
@@ -138,6 +149,11 @@ class Window:
     def halo_stride(self) -> int:
         """Elements of one channel's haloed planes, all phases."""
         return align_up(len(self.phases) * self.phase_rows * self.pitch + self.lanes, self.lanes)
+
+    @property
+    def image_stride(self) -> int:
+        """Elements between two images of one channel, as the kernel reads them."""
+        return self.phase_rows * self.pitch if self.is_plain else self.halo_stride
 
     def phase_offset(self, phase: tuple[int, int]) -> int:
         """Return the offset of a phase plane in its channel's haloed planes."""
@@ -165,6 +181,11 @@ def flat_blocks(pixels: int, lanes: int, tile_vectors: int) -> tuple[Block, ...]
     return tuple(blocks)
 
 
+def fitting_lanes(width: int, lanes: int) -> int:
+    """Return the widest vector, a power of two up to `lanes`, that does not overshoot a row."""
+    return 1 << (max(1, min(width, lanes)).bit_length() - 1)
+
+
 def row_starts(width: int, lanes: int) -> tuple[int, ...]:
     """Return where the vectors of one row start: the last one overlaps rather than overshoots.
 
@@ -176,16 +197,26 @@ def row_starts(width: int, lanes: int) -> tuple[int, ...]:
     return tuple(regular if width % lanes == 0 else [*regular, width - lanes])
 
 
+def pitched_blocks(
+    window: Window, lanes: int, tile_vectors: int, images: int = 1
+) -> tuple[Block, ...]:
+    """Cover the output rows of a tight window, and what lies between them, with whole vectors.
+
+    Offsets are into (haloed input, output rows that are as far apart as the input's).
+    """
+    image_loop = (images, window.image_stride, align_up(window.span, lanes))
+    return tuple(
+        dataclasses.replace(block, loops=(image_loop, *block.loops))
+        for block in flat_blocks(window.span, lanes, tile_vectors)
+    )
+
+
 def window_blocks(
     window: Window, lanes: int, tile_vectors: int, images: int = 1
 ) -> tuple[Block, ...]:
     """Cover the output rows of a window; offsets are into (haloed input, compact output)."""
     starts = row_starts(window.out_width, lanes)
-    image_loop = (
-        images,
-        window.phase_rows * window.pitch if window.is_plain else window.halo_stride,
-        window.out_height * window.out_width,
-    )
+    image_loop = (images, window.image_stride, window.out_height * window.out_width)
     if len(starts) > tile_vectors:
         pieces = _even_pieces(starts, -(-len(starts) // tile_vectors))
         rows = 1

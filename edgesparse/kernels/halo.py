@@ -12,8 +12,8 @@ import dataclasses
 from tvm import tirx
 
 from edgesparse.kernels import tir
-from edgesparse.plan import Flow
-from edgesparse.tiling import Window
+from edgesparse.plan import Flow, align_up
+from edgesparse.tiling import Window, fitting_lanes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,21 +169,62 @@ def _emit_row(
 ) -> None:
     """Copy the columns of one phase, whole vectors first, and put zeros on both sides of them.
 
-    Reading past a row is harmless: planes and buffers have room for one vector.
+    Reading past a row is harmless: planes and buffers have room for one vector. Writing past it is
+    where the pitch leaves room.
     """
     first = (phase - window.pads[1]) % stride
     columns = len(range(first, window.width, stride))
     left = (first + window.pads[1]) // stride if columns else window.row_elements
-    lanes = window.lanes
-    vectors = -(-columns // lanes) if stride <= 2 else 0
-    if stride == 2 and first + 2 * vectors * lanes > window.width + lanes:
-        vectors -= 1  # its second load would leave the buffer's slack
-    _emit_zeros(y, write, left, lanes)
-    with tir.loop(vectors) as i:
-        value = tir.load_strided(x, read + first + i * lanes * stride, lanes, stride)
-        tir.store(y, write + left + i * lanes, value, lanes)
-    done = vectors * lanes
-    with tir.loop(max(0, columns - done)) as i:
-        tir.store(y, write + left + done + i, tir.load(x, read + first + (done + i) * stride))
+    _emit_zeros(y, write, left, window.lanes)
+    if left + align_up(columns, window.lanes) > window.pitch:
+        lanes = fitting_lanes(columns, window.lanes)
+        _emit_fitting(x, read + first, y, write + left, columns, stride, lanes)
+    else:
+        room = window.width - first + window.lanes
+        _emit_overshooting(x, read + first, y, write + left, columns, stride, window.lanes, room)
     for column in range(left + columns, window.row_elements):
         tir.store(y, write + column, tir.splat(0.0))
+
+
+def _emit_fitting(
+    x: tir.Buffer,
+    read: tir.Expr,
+    y: tir.Buffer,
+    write: tir.Expr,
+    columns: int,
+    stride: int,
+    lanes: int,
+) -> None:
+    """Copy `columns` elements by vectors that do not write past them: the last two overlap."""
+    lanes = lanes if stride <= 2 else 1
+
+    def copy(start: tir.Expr) -> None:
+        value = tir.load_strided(x, read + start * stride, lanes, stride)
+        tir.store(y, write + start, value, lanes)
+
+    with tir.loop(columns // lanes) as i:
+        copy(i * lanes)
+    if columns % lanes:
+        copy(columns - lanes)
+
+
+def _emit_overshooting(
+    x: tir.Buffer,
+    read: tir.Expr,
+    y: tir.Buffer,
+    write: tir.Expr,
+    columns: int,
+    stride: int,
+    lanes: int,
+    room: int,
+) -> None:
+    """Copy `columns` elements by whole vectors, of which `room` elements may be read."""
+    vectors = -(-columns // lanes) if stride <= 2 else 0
+    if stride == 2 and 2 * vectors * lanes > room:
+        vectors -= 1
+    with tir.loop(vectors) as i:
+        value = tir.load_strided(x, read + i * lanes * stride, lanes, stride)
+        tir.store(y, write + i * lanes, value, lanes)
+    done = vectors * lanes
+    with tir.loop(max(0, columns - done)) as i:
+        tir.store(y, write + done + i, tir.load(x, read + (done + i) * stride))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from edgesparse.layout import Layout
-from edgesparse.tiling import Run, Window, flat_blocks, row_starts, runs, window_blocks
+from edgesparse.tiling import (
+    Run,
+    Window,
+    flat_blocks,
+    pitched_blocks,
+    row_starts,
+    runs,
+    window_blocks,
+)
 
 
 def offsets(block, base):
@@ -55,6 +63,27 @@ def test_window_blocks_leave_every_pixel_with_its_own_value(height, width, lanes
     assert (owner[layout.elements :] == -1).all()
 
 
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 0, 0, 0), (0, 2, 1, 3)])
+@pytest.mark.parametrize(("size", "stride"), [((7, 7), 1), ((3, 9), 1), ((15, 13), 2)])
+def test_pitched_blocks_cover_every_row_once_and_read_what_is_there(
+    size, stride, pads, images, lanes
+):
+    strides = (stride, stride)
+    window = Window(*size, (3, 3), strides, pads=pads, lanes=lanes, is_tight=True)
+    image = -(-window.span // lanes) * lanes
+    seen = np.zeros(images * image, int)
+    reach = window.tap_offset(2, 2) + lanes
+    for block in pitched_blocks(window, lanes, 3, images):
+        for read, write in offsets(block, block.base):
+            number, at = divmod(write, image)
+            assert read == number * window.image_stride + at
+            assert read + reach <= images * window.image_stride + lanes
+            seen[write : write + lanes] += 1
+    assert (seen == 1).all()
+
+
 @pytest.mark.parametrize("size", [(7, 7), (13, 14), (9, 33)])
 @pytest.mark.parametrize("tile", [1, 4, 6])
 def test_tiles_count_along_their_loops(size, tile):
@@ -77,6 +106,15 @@ def test_a_subsampled_plane_is_compact():
     window = Window(14, 15, (1, 1), (2, 2), lanes=4)
     assert window.is_subsampling
     assert (window.pitch, window.phase_rows) == (window.out_width, window.out_height) == (8, 7)
+
+
+def test_rows_of_a_haloed_plane_start_with_a_vector_where_that_takes_no_room():
+    def pitch(width, kernel=3):
+        pad = kernel // 2
+        return Window(9, width, (kernel, kernel), pads=(pad,) * 4, lanes=16).pitch
+
+    assert [pitch(width) for width in (7, 14, 28, 56)] == [16, 16, 32, 64]
+    assert pitch(112) == 114
 
 
 def test_the_last_vector_of_a_row_overlaps_rather_than_overshoots():

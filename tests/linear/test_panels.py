@@ -16,7 +16,8 @@ from onnx import helper
 
 from edgesparse import cost
 from edgesparse.kernels.spmm import Spmm
-from edgesparse.lower.linear import PANELS, column_scale
+from edgesparse.lower.operands import column_scale
+from edgesparse.lower.spmm import PANELS
 from edgesparse.manifest import describe
 from edgesparse.passes import candidates
 from edgesparse.plan import align_up

@@ -14,7 +14,7 @@ from compiled import (
 from linear_models import conv_model, sparse
 
 from edgesparse.kernels.spmm import Spmm
-from edgesparse.lower.linear import PASSES_FROM_TILES
+from edgesparse.lower.spmm import PASSES_FROM_TILES
 from edgesparse.target import V8_X86, resolve_target
 
 

@@ -1,0 +1,92 @@
+"""What the kernels of a linear operator are given: haloed planes, weights, columns, an epilogue."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgesparse.geometry import Operator
+from edgesparse.kernels.halo import Halo
+from edgesparse.lower.builder import PlanBuilder, Tensor
+from edgesparse.plan import Arg
+
+
+def epilogue(node: ir.Node, residual: Tensor | None) -> dict[str, Any]:
+    """Return the epilogue arguments that every linear kernel takes."""
+    return {
+        "activation": node.attributes["activation"].as_string(),
+        "alpha": node.attributes["alpha"].as_float(),
+        "beta": node.attributes["beta"].as_float(),
+        "residual": residual is not None,
+    }
+
+
+def haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
+    """Return what the window reads: the planes themselves, or haloed copies of them."""
+    if operator.window.is_plain:
+        return x
+    layout, window = operator.in_layout, operator.window
+    halo = Halo(window, layout.channels, operator.images, layout.plane_stride)
+    scratch = b.scratch(layout.channels * operator.channel_stride, "halo")
+    args = (x.read(), scratch.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Halo, tuple[Arg, ...]]:
+        stride = layout.plane_stride if read is None else read
+        rows = dataclasses.replace(halo, plane_stride=stride, phase_stride=write or 0, by_rows=True)
+        return rows, args
+
+    b.call(halo, *args, rows=by_rows if operator.images == 1 else None)
+    return scratch
+
+
+def stored(
+    b: PlanBuilder, values: npt.NDArray[np.float32], columns: npt.NDArray[np.int32], scale: int
+) -> tuple[Arg, Arg]:
+    """Store values, and columns as element offsets, or in uint16 if there is a `column_scale`."""
+    if scale:
+        columns = (columns // scale).astype(np.uint16)
+    # A kernel's pointers must point somewhere even when the matrix is all zeros.
+    return (
+        b.constant(values if len(values) else np.zeros(1, np.float32)),
+        b.constant(columns if len(columns) else np.zeros(1, columns.dtype)),
+    )
+
+
+def column_offsets(operator: Operator, stride: int | None = None) -> npt.NDArray[np.int32]:
+    """Return every column's offset, with (phase) planes `stride` elements apart, if given."""
+    offsets, window = operator.column_offsets(), operator.window
+    if stride is None:
+        return offsets
+    planes = 1 if window.is_plain else len(window.phases)
+    channel, rest = np.divmod(offsets, operator.channel_stride)
+    phase, at = np.divmod(rest, plane_stride(operator))
+    return ((channel * planes + phase) * stride + at).astype(np.int32)
+
+
+def column_scale(offsets: npt.NDArray[np.int32], group: int) -> int:
+    """Return the unit in which every column's offset fits uint16, or 0 to store int32 offsets.
+
+    Offsets that fit as they are need no multiplication. It is worth its price where a column has
+    one weight, so that columns are half of what is stored; where it has several they are little
+    (the multiplication is a tenth of a dense layer's time in V8).
+    """
+    largest, limit = int(offsets.max(initial=0)), np.iinfo(np.uint16).max
+    if largest <= limit:
+        return 1
+    unit = int(np.gcd.reduce(offsets))
+    return unit if group == 1 and largest // unit <= limit else 0
+
+
+def plane_stride(operator: Operator) -> int:
+    """Return the elements between the planes, or phase planes of a channel, that are read."""
+    window = operator.window
+    return operator.channel_stride if window.is_plain else window.phase_rows * window.pitch
+
+
+def prefetch_distance(b: PlanBuilder) -> int:
+    """Return how many elements ahead weights are prefetched."""
+    return b.target.core.prefetch_bytes // np.dtype(np.float32).itemsize

@@ -1,0 +1,252 @@
+"""Products of a sparse matrix and planes: the grouped-pattern kernel, its tables and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgesparse.formats import GroupedPatterns, column_bounds, pack_blocks
+from edgesparse.geometry import Operator, constant_of, matrix_of
+from edgesparse.kernels.crop import Crop
+from edgesparse.kernels.spmm import ChunkTable, Spmm
+from edgesparse.lower.builder import PlanBuilder, Tensor
+from edgesparse.lower.operands import (
+    column_offsets,
+    column_scale,
+    epilogue,
+    haloed,
+    plane_stride,
+    prefetch_distance,
+    stored,
+)
+from edgesparse.plan import Arg, align_up
+
+# Where there are few tiles of pixels, rows are shared out among threads too; and rows first where
+# there are so few that most cache lines would lie beside another thread's, unless each would then
+# have to read far more than it writes.
+CHUNKED_BELOW_TILES = 8
+CHUNKS = 4
+ROWS_FIRST_BELOW_TILES = 4
+# Where fewer tiles read the same weights, passes over them have little to gain.
+PASSES_FROM_TILES = 4
+# Panels of a layer, so threads that can work on it: no phone has more cores that issue in order,
+# and few pages start more workers.
+PANELS = 8
+
+
+def lower_spmm(
+    b: PlanBuilder,
+    node: ir.Node,
+    operator: Operator,
+    decision: dict[str, Any],
+    x: Tensor,
+    residual: Tensor | None,
+    y: Tensor,
+) -> None:
+    """Lower a product by the grouped-pattern kernel; a tight window's output is cropped."""
+    extra = [residual.read()] if residual else []
+    finish = epilogue(node, residual)
+    if not operator.window.is_tight:
+        _product(b, node, operator, decision, finish, x, extra, y)
+        return
+    sums = b.scratch(operator.rows * operator.product_stride, "sums")
+    _product(b, node, operator, decision, {}, x, [], sums)
+    b.call(_crop(operator, finish), sums.read(), *extra, y.write())
+
+
+def _crop(operator: Operator, finish: dict[str, Any]) -> Crop:
+    window = operator.window
+    return Crop(
+        channels=operator.rows,
+        images=operator.images,
+        height=window.out_height,
+        width=window.out_width,
+        pitch=window.pitch,
+        image_stride=operator.product_stride // operator.images,
+        in_stride=operator.product_stride,
+        out_stride=operator.out_layout.plane_stride,
+        lanes=operator.out_layout.lanes,
+        **finish,
+    )
+
+
+def _product(
+    b: PlanBuilder,
+    node: ir.Node,
+    operator: Operator,
+    decision: dict[str, Any],
+    finish: dict[str, Any],
+    x: Tensor,
+    extra: list[Arg],
+    y: Tensor,
+) -> None:
+    packed = pack_blocks(
+        matrix_of(node), decision["group"], tuple(decision["patterns"]), decision["k_blocks"]
+    )
+    kernel = _spmm_kernel(b, operator, decision, packed, finish)
+    source = haloed(b, operator, x)
+    tables = (
+        b.constant(np.concatenate([_counts(block) for block in packed])),
+        b.constant(chunk_starts(packed, kernel.chunks)),
+        b.constant(constant_of(node, 2)),
+    )
+    if kernel.panel:
+        panel = b.pieces(kernel.panel_elements, min(kernel.parts, PANELS), "panels")
+        offsets = _panel_offsets(kernel)
+        weights = (b.constant(column_offsets(operator)), panel, *_weights(b, offsets, packed))
+        kernel = dataclasses.replace(kernel, column_scale=column_scale(offsets, kernel.group))
+        b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
+        return
+
+    def args(stride: int | None) -> tuple[Arg, ...]:
+        weights = _weights(b, column_offsets(operator, stride), packed)
+        return (source.read(), *weights, *tables, *extra, y.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
+        rows = dataclasses.replace(
+            kernel,
+            column_scale=column_scale(column_offsets(operator, read), kernel.group),
+            in_stride=plane_stride(operator) if read is None else read,
+            out_stride=kernel.out_stride if write is None else write,
+            reach=_reach(operator),
+            by_chunk=False,
+            passes=1,
+        )
+        return rows, args(read)
+
+    is_whole = kernel.ordered or operator.images > 1 or operator.window.is_tight
+    b.call(kernel, *args(None), rows=None if is_whole else by_rows)
+
+
+def _spmm_kernel(
+    b: PlanBuilder,
+    operator: Operator,
+    decision: dict[str, Any],
+    packed: Sequence[GroupedPatterns],
+    finish: dict[str, Any],
+) -> Spmm:
+    group, patterns = packed[0].group, packed[0].patterns
+    blocks = operator.blocks(decision["tile"])
+    ordered = operator.tiles_overshoot
+    tiles = sum(block.tiles for block in blocks)
+    few = ordered or tiles < CHUNKED_BELOW_TILES
+    groups = -(-operator.rows // group)
+    passes = min(groups, _passes(b, packed)) if tiles >= PASSES_FROM_TILES else 1
+    chunks = min(CHUNKS, groups) if few else 1
+    return Spmm(
+        rows=operator.rows,
+        group=group,
+        patterns=patterns,
+        lanes=operator.out_layout.lanes,
+        blocks=blocks,
+        out_stride=operator.product_stride,
+        k_blocks=len(packed),
+        chunks=align_up(chunks, passes),
+        passes=passes,
+        ordered=ordered,
+        by_chunk=not ordered
+        and tiles < ROWS_FIRST_BELOW_TILES
+        and 4 * operator.rows >= operator.cols,
+        column_scale=column_scale(column_offsets(operator), group),
+        by_lane=b.target.multiplies_by_lane,
+        panel=operator.cols if decision["panel"] else 0,
+        halves=b.target.core.in_order,
+        # One row's weights are few, and a prefetch for each of its columns would cost a load.
+        ahead=prefetch_distance(b) if group > 1 else 0,
+        **finish,
+    )
+
+
+def _passes(b: PlanBuilder, packed: Sequence[GroupedPatterns]) -> int:
+    """Return how often tiles are gone over so that a pass's weights stay in the cache."""
+    resident = b.target.core.resident_bytes
+    if not resident:
+        return 1
+    return max(1, -(-sum(block.values.nbytes for block in packed) // resident))
+
+
+def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
+    """Return every column's offset in the panel of its block."""
+    bounds = column_bounds(kernel.panel, kernel.k_blocks)
+    numbers = [np.arange(last - first) for first, last in itertools.pairwise(bounds)]
+    return (np.concatenate(numbers) * kernel.panel_width).astype(np.int32)
+
+
+def _weights(
+    b: PlanBuilder,
+    offsets: npt.NDArray[np.int32],
+    blocks: Sequence[GroupedPatterns],
+) -> tuple[Arg, Arg]:
+    """Store the values of packed blocks, and their columns as element offsets or in uint16.
+
+    Args:
+        b: The builder.
+        offsets: Of every column, in elements.
+        blocks: The packed blocks of columns.
+    """
+    values = np.concatenate([block.values for block in blocks])
+    columns = offsets[np.concatenate([block.columns for block in blocks])]
+    return stored(b, values, columns, column_scale(offsets, blocks[0].group))
+
+
+def _reach(operator: Operator) -> int:
+    """Return how many elements behind an output's own the farthest tap of its (phase) plane is."""
+    if operator.is_flat:
+        return 0
+    window = operator.window
+    down, across = (
+        (window.kernel[axis] - 1) * window.dilations[axis] // window.strides[axis]
+        for axis in (0, 1)
+    )
+    return down * window.pitch + across
+
+
+def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
+    """Columns of each bucket, the smaller last group's behind the others'."""
+    return np.concatenate([block.counts.reshape(-1), block.tail_counts]).astype(np.int32)
+
+
+def chunk_starts(blocks: Sequence[GroupedPatterns], chunks: int) -> npt.NDArray[np.int32]:
+    """Return the table `starts` of an SpMM kernel: runs of groups with about equal work.
+
+    Args:
+        blocks: The packed blocks of columns of one matrix.
+        chunks: Runs of groups.
+    """
+    steps = np.stack([_group_sums(block, weighted=False) for block in blocks])
+    stored = np.stack([_group_sums(block, weighted=True) for block in blocks])
+    groups = steps.shape[1]
+    work = np.cumsum(stored.sum(axis=0) + 1)
+    wanted = work[-1] * np.arange(1, chunks) / chunks
+    bounds = np.concatenate([[0], np.searchsorted(work, wanted) + 1, [groups]])
+    bounds = np.minimum(bounds, groups)
+    first_steps, first_values = (
+        np.concatenate([[0], np.cumsum(totals)])[:-1].reshape(totals.shape)
+        for totals in (steps, stored)
+    )
+    at, k_blocks = ChunkTable(len(blocks)), len(blocks)
+    table = np.zeros((chunks, at.entries), np.int32)
+    table[:, at.groups], table[:, at.groups + 1] = bounds[:-1], bounds[1:]
+    starts = np.minimum(bounds[:-1], groups - 1)  # an empty chunk never looks
+    table[:, at.columns : at.columns + k_blocks] = first_steps[:, starts].T
+    table[:, at.values : at.values + k_blocks] = first_values[:, starts].T
+    return table
+
+
+def _group_sums(block: GroupedPatterns, *, weighted: bool) -> npt.NDArray[np.int64]:
+    """Columns, or stored values, of every group."""
+
+    def factors(patterns: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        return np.array([m.bit_count() if weighted else 1 for m in patterns], np.int64)
+
+    sums = block.counts @ factors(block.patterns)
+    if not block.tail_rows:
+        return sums
+    tail = int(block.tail_counts @ factors(block.tail_patterns))
+    return np.append(sums, tail)
