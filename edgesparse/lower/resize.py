@@ -17,15 +17,15 @@ Floats = npt.NDArray[np.float32]
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
 # Output coordinate, scale, input extent, output extent -> input coordinate. onnxruntime computes in
-# float32, and which neighbour is nearest depends on it.
-_COORDINATES: dict[str, Callable[[Floats, Any, int, int], Floats]] = {
-    "align_corners": lambda i, s, old, new: i * np.float32((old - 1) / max(1, new - 1)),
+# float32, but for one mode, and which neighbour is nearest depends on it.
+_COORDINATES: dict[str, Callable[[Floats, Any, int, int], npt.NDArray[np.floating]]] = {
+    "align_corners": lambda i, s, old, new: i * np.float32(old - 1) / np.float32(max(1, new - 1)),
     "asymmetric": lambda i, s, old, new: i / s,
     "half_pixel": lambda i, s, old, new: (i + _HALF) / s - _HALF,
     "half_pixel_symmetric": lambda i, s, old, new: (
         np.float32(old) / _TWO * (_ONE - np.float32(new) / (s * np.float32(old)))
-        + (i + _HALF) / s
-        - _HALF
+        + (i.astype(np.float64) + 0.5) / np.float64(s)
+        - 0.5
     ),
     "pytorch_half_pixel": lambda i, s, old, new: (
         (i + _HALF) / s - _HALF if new > 1 else np.zeros_like(i)
