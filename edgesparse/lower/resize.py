@@ -56,7 +56,7 @@ def nearest_tables(node: ir.Node) -> list[list[int]]:
     rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor") or ""
     before, after = shape_of(required(node, 0)), shape_of(node.outputs[0])
     tables = []
-    for old, new, scale in zip(before, after, _scales(node, before, after), strict=True):
+    for old, new, scale in zip(before, after, scales_of(node, before), strict=True):
         outputs = np.arange(new, dtype=np.float32)
         places = outputs if scale == 1 else _COORDINATES[mode](outputs, scale, old, new)
         indices = _ROUNDINGS[rounding](places.astype(np.float32))
@@ -64,8 +64,13 @@ def nearest_tables(node: ir.Node) -> list[list[int]]:
     return tables
 
 
-def _scales(node: ir.Node, before: Sequence[int], after: Sequence[int]) -> list[np.float32]:
-    """Return the scale of every axis: as given, or from the sizes."""
+def scales_of(node: ir.Node, before: Sequence[int]) -> list[np.float32]:
+    """Return the scale of every axis of a Resize: as given, or from the sizes.
+
+    Args:
+        node: The Resize.
+        before: Shape of what is resized.
+    """
     axes = node.attributes.get_ints("axes") or range(len(before))
     result = [np.float32(1)] * len(before)
     given = constant(node, 2, "scales")
