@@ -19,12 +19,15 @@ from edgesparse.plan import Arg
 SUM_VECTORS = 4
 EXP_VECTORS = 2
 
+# Told to reduce along no axis, these are functions of every element, not its name.
+_CHANGE_SINGLE_ELEMENTS = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare"})
+
 
 def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
     """Lower ReduceMean and its like."""
     value, result = required(node, 0), node.outputs[0]
     axes = _axes(node, len(shape_of(value)))
-    if not axes and shape_of(value):
+    if not axes and shape_of(value) and node.op_type not in _CHANGE_SINGLE_ELEMENTS:
         b.alias(result, b.tensor(value))
         return
     dtype = dtype_of(value)

@@ -95,6 +95,15 @@ def test_no_axes_reduces_all_or_nothing():
     )
 
 
+def test_no_axes_leave_a_function_of_every_element():
+    x, attributes = 1 - positive(3, 4), {"noop_with_empty_axes": 1}
+    check(*(
+        Case(op, [abs(x) if op == "ReduceLogSum" else x, *over], attributes, (1,), layouts, 1e-6)
+        for op in OPS
+        for over, layouts in (([axes()], {}), ([], PLANES))
+    ))  # fmt: skip
+
+
 def test_axes_of_old_opsets_are_attributes():
     case = Case("ReduceMean", [floats(1, 6, 5, 5)], {"axes": [2, 3]}, (), {0: "planes:1"}, 1e-5)
     check(case, Case("ReduceMax", [floats(4, 5)], {"axes": [-1], "keepdims": 0}), opset=13)
