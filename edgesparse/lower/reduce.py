@@ -22,6 +22,9 @@ EXP_VECTORS = 2
 # Told to reduce along no axis, these are functions of every element, not its name.
 _CHANGE_SINGLE_ELEMENTS = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare"})
 
+# They end with a root or a logarithm.
+_FLOAT_ONLY = frozenset({"ReduceL2", "ReduceLogSum", "ReduceLogSumExp"})
+
 
 def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
     """Lower ReduceMean and its like."""
@@ -31,7 +34,8 @@ def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
         b.alias(result, b.tensor(value))
         return
     dtype = dtype_of(value)
-    if dtype not in ("float32", "int32", "int64"):
+    needs_float = node.op_type in _FLOAT_ONLY
+    if dtype != "float32" and (needs_float or dtype not in ("int32", "int64")):
         raise unsupported(node, f"element type {dtype}", "export the model in float32")
     x = b.tensor(value)
     y = b.output(result, b.wanted(result))

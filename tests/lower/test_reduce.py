@@ -83,6 +83,13 @@ def test_integers():
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize("op", ["ReduceL2", "ReduceLogSum", "ReduceLogSumExp"])
+def test_roots_and_logarithms_of_integers_are_refused(op):
+    case = Case(op, [np.ones((3, 4), np.int32), axes(1)], constants=(1,))
+    with pytest.raises(UnsupportedModelError, match=rf"{op} .*element type int32"):
+        lower_case(case)
+
+
 def test_no_axes_reduces_all_or_nothing():
     x = floats(3, 4)
     check(
