@@ -49,6 +49,7 @@ UNARY = [
 INTEGER = [
     *(Case(op, [ints(4, 5), ints(5, low=1)]) for op in ("Add", "Div", "Max", "Min", "Mul", "Sub")),
     *(Case(op, [ints(4, 5, dtype=np.int32)]) for op in ("Abs", "Neg", "Sign")),
+    Case("Sign", [ints(4, 5, low=0, dtype=np.uint8)]),
     Case("BitShift", [ints(7, low=0, dtype=np.uint8), ints(7, low=0, high=3, dtype=np.uint8)],
          {"direction": "LEFT"}),
     Case("BitShift", [ints(7, low=0, dtype=np.uint32), ints(7, low=0, high=3, dtype=np.uint32)],
