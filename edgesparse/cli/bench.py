@@ -12,6 +12,7 @@ import click
 from edgesparse.cli.modelled import MODEL_NAMES, refuse_measuring, show_modelled
 from edgesparse.cli.options import (
     DeviceChoice,
+    NumberRange,
     choose_device,
     cores_option,
     db_option,
@@ -123,7 +124,7 @@ class Order:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     help="Measuring time of each bundle; with --runs, whichever ends first.",
 )
 @click.option(
@@ -140,7 +141,7 @@ class Order:
 )
 @click.option(
     "--cooldown",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=0.0,
     metavar="SECONDS",
     help="Pause before the first inference, so that the device is cool.",

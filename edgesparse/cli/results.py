@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgesparse.cli.options import db_option, json_option, markdown_option, percent_callback
+from edgesparse.cli.options import (
+    NumberRange,
+    db_option,
+    json_option,
+    markdown_option,
+    percent_callback,
+)
 
 if TYPE_CHECKING:
     from edgesparse.harness.statistics import Comparison
@@ -152,7 +158,7 @@ def show_command(number: int, db: pathlib.Path | None, as_json: bool) -> None:
 @click.option(
     "--since",
     "days",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=1.0,
     show_default=True,
     metavar="DAYS",

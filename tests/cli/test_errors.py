@@ -49,6 +49,22 @@ def test_usage_errors(run, arguments, message) -> None:
     assert outcome.err.startswith("error: ")
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["check", "m.onnx", "b", option] for option in ("--rtol", "--atol", "--max-drop")),
+        *(["bench", "b", option] for option in ("--seconds", "--cooldown")),
+        *(["results", "compare", "--since"], ["tune", "m.onnx", "--seconds"]),
+        ["zoo", "build", "mobilenet_v1", "-o", "f", "--width"],
+    ],
+)
+def test_numbers_are_finite(run, arguments, number) -> None:
+    outcome = run(*arguments, number)
+    assert outcome.code == 2
+    assert f"invalid value for '{arguments[-1]}': {number} is no finite number" in outcome.err
+
+
 @pytest.mark.parametrize(
     "options",
     [
