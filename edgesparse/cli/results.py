@@ -292,10 +292,13 @@ def export_command(
 @db_option
 def add_command(files: tuple[pathlib.Path, ...], tag: str, db: pathlib.Path | None) -> None:
     """Keep what `bench --json` printed, e.g. on another machine."""
-    from edgesparse.harness.results import read_documents
+    from edgesparse.harness.results import check_whole, read_documents
     from edgesparse.harness.store import Store
 
-    documents = [document for path in files for document in read_documents(path)]
+    documents = []
+    for path in files:
+        documents += read_documents(path)
+        check_whole(documents, path)
     with Store(db) as store:
         numbers = [number for document in documents for number in store.add(document, tag)]
     click.echo(f"{store.path}: {', '.join(map(str, numbers))}")
