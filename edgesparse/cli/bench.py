@@ -213,8 +213,10 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
         return
     documents, failures = _measure(_devices(order.devices, opened), opened, order)
     slower = [sentence for d in documents for sentence in _compare(d, saved, order)]
-    _keep(documents, order)
-    _show(documents, failures, order)
+    try:
+        _keep(documents, order)
+    finally:  # minutes of measuring are shown even where they cannot be kept
+        _show(documents, failures, order)
     _judge(documents, slower)
     _raise_failures(failures)
 

@@ -154,6 +154,16 @@ def test_unwritable_report(run, make_bundle) -> None:
     assert "hint: choose another file with `--html`" in outcome.err
 
 
+@pytest.mark.parametrize("option", ["--trace", "--db"])
+def test_what_cannot_be_kept_is_shown(run, make_bundle, tmp_path, option) -> None:
+    make_bundle()
+    (tmp_path / "folder").mkdir()
+    outcome = run("bench", "out", "--runs", 3, "--warmup", 1, option, "folder", "--json")
+    assert outcome.code == 1
+    assert outcome.document["results"][0]["runs"] == 3
+    assert "folder" in outcome.err
+
+
 def test_unwritable_trace(run, make_bundle) -> None:
     make_bundle()
     outcome = run("bench", "out", "--runs", 3, "--warmup", 1, "--trace", "gone/t.json")
