@@ -218,7 +218,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     finally:  # minutes of measuring are shown even where they cannot be kept
         _show(documents, failures, order)
     _judge(documents, slower)
-    _raise_failures(failures)
+    _raise_failures(failures, others=bool(documents))
 
 
 def _devices(names: Sequence[str], bundles: Bundles) -> list[Device]:
@@ -375,7 +375,7 @@ def _judge(documents: Sequence[Document], slower: list[str]) -> None:
         say(f"warning: {sentence}")
 
 
-def _raise_failures(failures: Mapping[str, EdgeSparseError]) -> None:
+def _raise_failures(failures: Mapping[str, EdgeSparseError], *, others: bool) -> None:
     """Fail when some of several devices have failed.
 
     Raises:
@@ -388,4 +388,6 @@ def _raise_failures(failures: Mapping[str, EdgeSparseError]) -> None:
             error.message + (f" ({error.hint})" if error.hint else "")
             for error in failures.values()
         ]
-        raise DeviceError("; ".join(sentences), hint="the other devices' results stand")
+        raise DeviceError(
+            "; ".join(sentences), hint="the other devices' results stand" if others else ""
+        )

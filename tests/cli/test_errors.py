@@ -290,6 +290,18 @@ def test_two_devices_in_one_bench(run, make_bundle, monkeypatch) -> None:
     assert "run on different devices: host and node" in outcome.err
 
 
+def test_results_stand_only_where_there_are_any(run, make_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
+    make_bundle("a")
+    make_bundle("b", target="wasm", triple="wasm32-unknown-unknown")
+    options = ["--device", "host", "--device", "node", "--runs", 1, "--warmup", 0]
+    outcome = run("bench", "a", "b", *options)
+    assert outcome.code == 6
+    assert "device node" in outcome.err and "device host" in outcome.err
+    assert "results stand" not in outcome.err
+    assert "hint: the other devices' results stand" in run("bench", "a", *options).err
+
+
 def test_our_own_bugs_keep_their_traceback(run, monkeypatch) -> None:
     def stumble(*args, **options):
         raise ZeroDivisionError("a bug")
