@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -118,10 +120,12 @@ def command(
     if as_json:
         emit_json(result.to_json())
     else:
-        _print(result, model, data)
+        _print(result, data, shapes)
 
 
-def _print(result: SparsifyResult, model: pathlib.Path, data: pathlib.Path) -> None:
+def _print(
+    result: SparsifyResult, data: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     from edgesparse.cli.output import print_table, say, table
 
     numbers = (">Zeros", "", ">", "Pattern", ">Error", ">Predicted", "", ">")
@@ -132,9 +136,23 @@ def _print(result: SparsifyResult, model: pathlib.Path, data: pathlib.Path) -> N
     print_table(made)
     for line in _totals(result):
         click.echo(line)
-    stem = pathlib.Path(result.output).with_suffix("")
-    say(f"next: edgesparse compile {result.output} --target {result.target} -o {stem}")
-    say(f"      edgesparse check {result.output} {stem} --data {data}")
+    for heading, line in zip(("next:", "     "), _next_commands(result, data, shapes), strict=True):
+        say(f"{heading} edgesparse {line}")
+
+
+def _next_commands(
+    result: SparsifyResult, data: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Return what to type to compile the pruned model and to check it."""
+    output = pathlib.Path(result.output)
+    bundle = output.with_suffix("") if output.suffix else output.with_suffix(".bundle")
+    options = ["--target", result.target]
+    for name, extents in shapes.items():
+        options += ["--shape", f"{name}:{','.join(map(str, extents))}"]
+    return [
+        shlex.join(["compile", str(output), *options, "-o", str(bundle)]),
+        shlex.join(["check", str(output), str(bundle), "--data", str(data)]),
+    ]
 
 
 def _row(layer: LayerReport) -> list[str]:

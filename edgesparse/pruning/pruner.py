@@ -96,6 +96,7 @@ class Pruner:
         patterns = _patterns(self.options.pattern)
         self._say("reading the model", 0.0)
         self.network = Network(read_model(pathlib.Path(model)), self.options.limits)
+        _check_names(model, self.network, self.options.limits)
         target = resolve_target(self.options.target)
         self.pricing = Pricing(self.network, target, self.options.shapes)
         self.network.keep_dense(self.pricing.knows, "the compiler has no such layer")
@@ -185,6 +186,15 @@ class Pruner:
 def _patterns(text: str) -> tuple[Pattern, ...]:
     names = AUTO_PATTERNS if text == AUTO else (text,)
     return tuple(map(parse_pattern, names))
+
+
+def _check_names(model: str | os.PathLike[str], network: Network, limits: Limits) -> None:
+    known = [layer.name for layer in network.layers] + [each.name for each in network.declined]
+    if unknown := sorted(limits.names.difference(known)):
+        raise UsageError(
+            f"{model} has no layer with weights called {', '.join(unknown)}",
+            hint=f"it has {', '.join(known)}",
+        )
 
 
 def _nothing_to_prune(model: str | os.PathLike[str], network: Network) -> UsageError:

@@ -1,8 +1,10 @@
 """`edgesparse sparsify`: what it prints, and how it fails."""
 
 import re
+import shlex
 
 import numpy as np
+import onnx
 import pytest
 from prunable_nets import save
 
@@ -74,6 +76,12 @@ def test_json(run, files):
             "unknown pattern '2:4'",
             "nm",
         ),
+        (
+            ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "frist"],
+            2,
+            "called frist",
+            "it has stem",
+        ),
         (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
     ],
 )
@@ -84,6 +92,43 @@ def test_errors(run, files, tmp_path, arguments, code, message, hint):
     assert error.startswith("error: ") and message in error
     assert hint in rest
     assert not (tmp_path / "s.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["-o", "d.npz"], "d.npz would hold both the samples and the model"),
+        (["-o", "s", "--emit-masks", "./s"], "s would hold both the model and the masks"),
+        (["-o", "s", "--emit-masks", "m.onnx"], "m.onnx would hold both the model and the masks"),
+        (["-o", "s", "--emit-masks", "d.npz"], "d.npz would hold both the samples and the masks"),
+    ],
+)
+def test_no_file_is_written_over_another(run, files, tmp_path, outputs, message):
+    data = files[1].read_bytes()
+    (tmp_path / "d.npz").write_bytes(data)
+    code, _, err = run("m.onnx", "--data", "d.npz", "--sparsity", "0.5", *outputs)
+    assert code == 2
+    assert message in err
+    assert (tmp_path / "d.npz").read_bytes() == data and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["my model.onnx", "model"])
+def test_what_comes_next_can_be_typed(run, files, tmp_path, name):
+    model = onnx.load(files[0])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, "symbolic.onnx")
+    shape = ",".join(map(str, static_shape(model)))
+    options = ("--sparsity", "0.5", "--samples", "8", "--shape", f"x:{shape}", "-o", name)
+    code, _, err = run("symbolic.onnx", "--data", files[1], *options)
+    assert code == 0
+    lines = [line.partition("edgesparse ")[2] for line in err.splitlines()]
+    for line in filter(None, lines):
+        assert main(shlex.split(line)) == 0, line
+
+
+def static_shape(model):
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return [1, *(dim.dim_value for dim in dims[1:])]
 
 
 def test_data_that_does_not_fit(run, files, tmp_path):
