@@ -234,6 +234,10 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open: a copy, maybe in another process, opens its own to run."""
+        return {key: value for key, value in self.__dict__.items() if key != "_native"}
+
     @property
     def name(self) -> str:
         """The model's name, a C identifier."""
