@@ -55,6 +55,7 @@ class _Sums:
         self.products = np.zeros(shape) if is_paired else self.squares
         self.sums = np.zeros((2, layer.groups, layer.cols))
         self.count = 0
+        self._origins: Array | None = None
         self._pending: list[tuple[Array, Array]] = []
         self._pending_pixels = 0
 
@@ -68,8 +69,11 @@ class _Sums:
     def flush(self) -> None:
         if not self._pending:
             return
-        dense, sparse = (np.concatenate(part, axis=1) for part in zip(*self._pending, strict=True))
+        joined = [np.concatenate(part, axis=1) for part in zip(*self._pending, strict=True)]
         self._pending, self._pending_pixels = [], 0
+        if self._origins is None:
+            self._origins = self._place_origins(joined)
+        dense, sparse = (part - at for part, at in zip(joined, self._origins, strict=True))
         self.squares += sparse.swapaxes(1, 2) @ sparse
         if self.is_paired:
             self.products += dense.swapaxes(1, 2) @ sparse
@@ -77,16 +81,28 @@ class _Sums:
         self.sums[1] += sparse.sum(axis=1, dtype=np.float64)
         self.count += sparse.shape[1]
 
+    def _place_origins(self, columns: Sequence[Array]) -> Array:
+        """Return what is taken from columns before they are squared: (2, groups, 1, cols).
+
+        Where the mean is taken out anyhow, it is a mean: sums of squares around zero would leave
+        nothing but rounding of inputs that hardly change beside their size.
+        """
+        if self.layer.bias is None:
+            return np.zeros((2, self.layer.groups, 1, self.layer.cols), np.float32)
+        means = [part.mean(axis=1, keepdims=True, dtype=np.float64) for part in columns]
+        return np.stack(means).astype(np.float32)
+
     def moments(self) -> Moments:
         self.flush()
         count = max(1, self.count)
-        dense_mean, mean = self.sums / count
-        if self.layer.bias is None:
-            dense_mean, mean = np.zeros_like(dense_mean), np.zeros_like(mean)
-        hessian = self.squares / count - mean[:, :, None] * mean[:, None]
+        beside = self.sums / count
+        dense_off, off = beside if self.layer.bias is not None else np.zeros_like(beside)
+        hessian = self.squares / count - off[:, :, None] * off[:, None]
         cross = hessian
         if self.is_paired:
-            cross = self.products / count - dense_mean[:, :, None] * mean[:, None]
+            cross = self.products / count - dense_off[:, :, None] * off[:, None]
+        origins = 0.0 if self._origins is None else self._origins[:, :, 0].astype(np.float64)
+        dense_mean, mean = origins + np.stack([dense_off, off])
         return Moments(hessian, cross, dense_mean, mean, self.count)
 
 
