@@ -71,7 +71,7 @@ def read_data(
         seed: Of the split.
 
     Raises:
-        UsageError: The file does not fit the model, or holds fewer than two samples.
+        UsageError: The file does not fit the model, or holds NaN, Inf or fewer than two samples.
     """
     inputs = read_samples(os.fspath(path), tensors)
     labels = read_labels(os.fspath(path), inputs)
@@ -83,10 +83,19 @@ def read_data(
             f"{path}: expected as many samples of every input, {_LEAST} or more, found {listed}",
             hint="half of them are calibrated on, the other half judges",
         )
+    if bad := [name for name, array in inputs.items() if not _is_finite(array)]:
+        raise UsageError(
+            f"{path}: expected finite numbers, found NaN or Inf in {', '.join(bad)}",
+            hint="leave those samples out",
+        )
     order = np.random.default_rng(seed).permutation(count)
     used = min(most, max(1, round(count * (1 - JUDGING))))
     samples: list[Sample] = [{name: array[i] for name, array in inputs.items()} for i in order]
     return Data(samples[:used], samples[used:], None if labels is None else labels[order[used:]])
+
+
+def _is_finite(array: AnyArray) -> bool:
+    return not np.issubdtype(array.dtype, np.inexact) or bool(np.isfinite(array).all())
 
 
 def judge(

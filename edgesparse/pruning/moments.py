@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgesparse.errors import UsageError
 from edgesparse.geometry import pads_of
 from edgesparse.pruning.activations import Activations, Sample
 from edgesparse.pruning.network import Array, Double, Layer
@@ -22,6 +23,8 @@ from edgesparse.pruning.network import Array, Double, Layer
 # Pixels to estimate moments from: so many, or so many times the columns if that is more.
 MIN_PIXELS = 1 << 13
 PIXELS_PER_COLUMN = 16
+# Squares of larger numbers may add up to more than float32 holds.
+LARGEST = 1e16
 # Pixels gathered before they are multiplied: enough for a matrix product to be efficient.
 _BUFFERED_PIXELS = 4096
 
@@ -71,6 +74,12 @@ class _Sums:
             return
         joined = [np.concatenate(part, axis=1) for part in zip(*self._pending, strict=True)]
         self._pending, self._pending_pixels = [], 0
+        if not all(np.abs(part).max(initial=0) < LARGEST for part in joined):  # nor is NaN below
+            raise UsageError(
+                f"{self.layer.name} reads NaN, Inf or numbers beyond {LARGEST:g} on the samples,"
+                " expected such whose squares can be added",
+                hint="scale the samples as those that the network was trained on",
+            )
         if self._origins is None:
             self._origins = self._place_origins(joined)
         dense, sparse = (part - at for part, at in zip(joined, self._origins, strict=True))
@@ -124,6 +133,10 @@ def measure(
         dense: The constants of the network as given, the same each time.
         sparse: Those of the network as pruned so far; None for the network as given.
         seed: Of the choice of pixels.
+
+    Raises:
+        InvalidModelError: onnxruntime cannot run the model.
+        UsageError: A layer reads numbers that are not finite, or too large to be squared.
     """
     sums = [_Sums(layer, sparse is not None) for layer in layers]
     fetch = [layer.input for layer in layers]

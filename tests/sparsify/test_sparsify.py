@@ -270,6 +270,33 @@ def test_one_sample_is_too_few(tmp_path):
         edgesparse.sparsify(path, data=data, output=tmp_path / "o.onnx", sparsity=0.5)
 
 
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (np.nan, "expected finite numbers, found NaN or Inf in x"),
+        (np.inf, "expected finite numbers, found NaN or Inf in x"),
+        (3e18, "stem reads NaN, Inf or numbers beyond 1e\\+16"),
+    ],
+)
+def test_samples_that_cannot_be_squared(files, tmp_path, sample, message):
+    images = samples(6)
+    images[3:] = sample * np.sign(images[3:])
+    np.savez(tmp_path / "data.npz", x=images)
+    with pytest.raises(UsageError, match=message) as caught:
+        Pruner(files[0], tmp_path / "data.npz", FAST)
+    assert caught.value.hint
+
+
+def test_two_samples_are_enough(tmp_path):
+    path, data = save(tmp_path, count=2)
+    output = tmp_path / "o.onnx"
+    result = edgesparse.sparsify(path, data=data, output=output, options=FAST, sparsity=0.5)
+    assert result.calibration_samples == result.judgement.samples == 1
+    after = weights_of(output)
+    assert all(np.isfinite(weight).all() for weight in after.values())
+    assert 0.49 <= zeros_of([after[name] for name in PRUNED]) <= 0.55
+
+
 def test_an_output_that_cannot_be_written(pruner, tmp_path):
     (tmp_path / "o.onnx").mkdir()
     with pytest.raises(OutputError, match="cannot write"):
