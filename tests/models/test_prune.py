@@ -69,6 +69,12 @@ def test_mask_has_exactly_the_asked_sparsity(sparsity, pattern):
     assert int((~mask).sum()) == round(sparsity * blocks) * BLOCKS[pattern]
 
 
+@pytest.mark.parametrize(("pattern", "left"), [("unstructured", 1), ("block16", 16)])
+def test_no_layer_is_pruned_away(pattern, left):
+    mask = mask_of(nn.Linear(16, 16), 0.999, pattern)
+    assert int(mask.sum()) == left
+
+
 def test_mask_is_exact_when_all_scores_tie():
     layer = nn.Linear(10, 10)
     nn.init.zeros_(layer.weight)

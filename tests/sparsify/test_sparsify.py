@@ -164,6 +164,17 @@ def test_channels_that_the_compiler_takes_out(tmp_path, index):
     assert sum(each.get("predicted_us") or 0 for each in predicted) == pytest.approx(result.us)
 
 
+def test_units_larger_than_the_lowest_density(files, tmp_path):
+    output = tmp_path / "o.onnx"
+    options = Options(pattern="rows16", samples=16)
+    result = edgesparse.sparsify(
+        files[0], data=files[1], output=output, options=options, sparsity=0.9
+    )
+    assert result.sparsity >= 0.9
+    after = weights_of(output)
+    assert all(after[name].any() for name in PRUNED)
+
+
 def test_a_layer_with_next_to_no_weights_left_stays(tmp_path):
     path, data = save(tmp_path, network(zeros=0.99))
     output = tmp_path / "sparse.onnx"
