@@ -18,6 +18,8 @@ from edgesparse.pruning.network import Array
 # The part of the data that judges at least.
 JUDGING = 0.5
 _LEAST = 2
+# Outputs whose variance is a smaller part of their squares do not vary.
+_ROUNDING = 1e-20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Judgement:
 
     Attributes:
         samples: How many.
-        error: Squared error of the outputs relative to their variance, mean of all outputs.
+        error: Squared error of the outputs relative to their variance, mean of all outputs; NaN
+            where one differs that does not vary: one sample has no variance.
         before: Top-1 accuracy in percent as given; None without labels.
         after: Likewise, pruned.
     """
@@ -130,8 +133,10 @@ def outputs_of(
 
 def _relative_error(found: AnyArray, expected: AnyArray) -> float:
     got, want = found.astype(np.float64), expected.astype(np.float64)
-    spread = float(((want - want.mean(axis=0)) ** 2).sum())
-    return float(((got - want) ** 2).sum()) / spread if spread else 0.0
+    lost, spread = float(((got - want) ** 2).sum()), float(((want - want.mean(axis=0)) ** 2).sum())
+    if spread <= _ROUNDING * float((want**2).sum()):
+        return float("nan") if lost else 0.0
+    return lost / spread
 
 
 def _top1(scores: AnyArray, labels: AnyArray) -> float:
