@@ -253,6 +253,14 @@ def test_a_time_out_of_reach(pruner):
     assert "--latency 0." in caught.value.hint
 
 
+def test_a_time_that_other_layers_take_alone(files):
+    limits = Limits(min_weights=200, names=frozenset({"second"}))
+    pruner = Pruner(*files, Options(samples=8, pattern="rows8", limits=limits))
+    with pytest.raises(LatencyError, match="cannot be reached") as caught:
+        reach(Goal("ratio", 0.01), pruner)
+    assert caught.value.hint == "ask for `--latency 1x` or more"
+
+
 def test_an_accuracy_out_of_reach(pruner, monkeypatch):
     monkeypatch.setattr("edgesparse.pruning.goals._SEARCHES", 1)
     monkeypatch.setattr(pruner, "judge", lambda constants: Judgement(10, 0.1, 100.0, 95.0))
