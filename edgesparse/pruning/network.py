@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
+from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import foreign_errors
 
 Array = npt.NDArray[np.float32]
@@ -151,6 +152,16 @@ class Network:
     """A model with its constants, and its layers whose weights may change."""
 
     def __init__(self, proto: onnx.ModelProto, limits: Limits | None = None) -> None:
+        """Look for layers.
+
+        Args:
+            proto: The model; it is not changed.
+            limits: What is left dense.
+
+        Raises:
+            UsageError: A layer that is to be left dense is none of the model's.
+        """
+        limits = limits or Limits()
         self.proto = proto
         self.constants = dict(_constants(proto.graph))
         self._users = _users(proto.graph)
@@ -159,7 +170,13 @@ class Network:
         self.declined: list[Declined] = []
         for index, node in enumerate(proto.graph.node):
             if node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul"):
-                self._add(index, node, limits or Limits())
+                self._add(index, node, limits)
+        known = [each.name for each in self.layers] + [each.name for each in self.declined]
+        if unknown := sorted(limits.names.difference(known)):
+            raise UsageError(
+                f"the model has no layers called {', '.join(unknown)} that could be left dense",
+                hint=f"it has {', '.join(known)}",
+            )
 
     @property
     def prunable(self) -> list[Layer]:

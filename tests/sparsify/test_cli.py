@@ -83,6 +83,12 @@ def test_one_sample_that_judges_has_no_variance(run, tmp_path):
             "unknown pattern '2:4'",
             "nm",
         ),
+        (
+            ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "second", "--dense", "secnod"],
+            2,
+            "no layers called secnod that",
+            "it has stem, first, deep",
+        ),
         (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
     ],
 )
