@@ -176,6 +176,29 @@ def test_latency_mix_is_within_the_time_of_its_reference(monkeypatch):
         assert row["sparsity"] == pytest.approx(goals[row["name"]][1], abs=0.05)
 
 
+def test_latency_mix_leaves_layers_that_no_pattern_fits_and_modes_alone():
+    model = nn.Sequential(
+        nn.Conv2d(3, 18, 3), nn.BatchNorm2d(18), nn.Conv2d(18, 32, 3), nn.Conv2d(32, 16, 3)
+    )
+    model[1].eval()
+    quads = {"patterns": ["quad4"], "reference": "quad4"}
+    goals = prune.latency_mix(model, SHAPE, 0.5, target="wasm", **quads)
+    assert goals["2"] == (prune.parse_pattern("unstructured"), 0.0)
+    assert goals["3"][0].name == "quad4" and goals["3"][1] > 0.3
+    assert [part.training for part in model] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "message"),
+    [(80, "sparsity is 80, expected at least 0"), (0.999, "layers cannot be brought below")],
+)
+def test_latency_mix_refuses_what_it_cannot_keep(sparsity, message):
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3))
+    with pytest.raises(UsageError, match=message) as caught:
+        prune.latency_mix(model, SHAPE, sparsity, target="wasm")
+    assert caught.value.hint
+
+
 def test_unknown_recipe():
     with pytest.raises(UsageError, match="recipe 'magic' is unknown"):
         catalogue.find_recipe("magic")
