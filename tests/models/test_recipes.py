@@ -102,6 +102,26 @@ def test_distillation_is_zero_on_the_teacher_itself_and_leaves_no_hooks():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_distillation_compares_the_last_pass():
+    model = network().eval()
+    part = Distillation(model)
+    images = torch.randn(4, *SHAPE[1:])
+    model(torch.randn(2, *SHAPE[1:]))
+    model(images)
+    assert float(part.penalty(images).detach()) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_low_rank_factors_pad_and_count_as_the_layer_did(mode):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 24, 3, padding=1, padding_mode=mode).double()
+    rows, columns = (torch.randn(shape, dtype=torch.double) for shape in ((24, 4), (4, 144)))
+    with torch.no_grad():
+        layer.weight.copy_((rows @ columns).reshape(layer.weight.shape))
+    images = torch.randn(2, 16, 7, 7).double()
+    torch.testing.assert_close(low_rank.factored(layer, 0.5)(images), layer(images))
+
+
 def test_low_rank_factors_compute_the_projected_layer():
     torch.manual_seed(0)
     for layer, inputs in (
