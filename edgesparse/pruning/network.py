@@ -171,11 +171,10 @@ class Network:
         for index, node in enumerate(proto.graph.node):
             if node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul"):
                 self._add(index, node, limits)
-        known = [each.name for each in self.layers] + [each.name for each in self.declined]
-        if unknown := sorted(limits.names.difference(known)):
+        if unknown := sorted(limits.names - {_name(node) for node in proto.graph.node}):
             raise UsageError(
-                f"the model has no layers called {', '.join(unknown)} that could be left dense",
-                hint=f"it has {', '.join(known)}",
+                f"the model has no layers called {', '.join(unknown)}, which were to be left dense",
+                hint=f"it has {', '.join(layer.name for layer in self.layers)}",
             )
 
     @property
@@ -209,7 +208,7 @@ class Network:
         return proto
 
     def _add(self, index: int, node: onnx.NodeProto, limits: Limits) -> None:
-        name = node.name or node.output[0]
+        name = _name(node)
         place = self._weight_place(node)
         if place is None:
             return
@@ -341,6 +340,10 @@ class Network:
     def _sole_user(self, value: str) -> onnx.NodeProto | None:
         users = self._users[value]
         return users[0] if len(users) == 1 and value not in self._outputs else None
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return str(node.name or node.output[0])
 
 
 def _attributes_only(node: onnx.NodeProto) -> ir.Node:

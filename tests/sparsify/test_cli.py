@@ -86,7 +86,7 @@ def test_one_sample_that_judges_has_no_variance(run, tmp_path):
         (
             ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "second", "--dense", "secnod"],
             2,
-            "no layers called secnod that",
+            "no layers called secnod, which",
             "it has stem, first, deep",
         ),
         (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
