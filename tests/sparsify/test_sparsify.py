@@ -306,6 +306,13 @@ def test_samples_that_cannot_be_squared(files, tmp_path, sample, message):
     assert caught.value.hint
 
 
+def test_labels_that_are_no_classes(files, tmp_path):
+    """Nothing that is right to begin with can be lost: the largest drop would allow anything."""
+    np.savez(tmp_path / "data.npz", x=samples(6), label=np.full(6, 6))
+    with pytest.raises(UsageError, match="expected label to hold classes below 6"):
+        Pruner(files[0], tmp_path / "data.npz", FAST)
+
+
 def test_two_samples_are_enough(tmp_path):
     path, data = save(tmp_path, count=2)
     output = tmp_path / "o.onnx"
