@@ -80,5 +80,8 @@ def original(layer: nn.Module) -> torch.Tensor:
 
 
 def remove(layer: nn.Module) -> None:
-    """Leave the masked weight behind as the layer's own."""
+    """Leave the masked weight behind as the layer's own; copies of the layer stay as they are."""
+    # torch takes `weight` off the layer's class, which it has in common with its copies.
+    kind = type(layer)
+    layer.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

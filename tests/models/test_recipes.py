@@ -161,6 +161,24 @@ def test_quantised_weights_lie_on_255_levels_and_zeros_stay():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("method", ["sr-ste", "decay", "int8"])
+def test_copies_of_a_network_in_training_outlive_its_end(method):
+    """Averaged weights and the best so far are kept in copies."""
+    model, images = network().eval(), torch.randn(2, *SHAPE[1:])
+    if method == "int8":
+        part = quantisation.Quantiser(prune.prunable_layers(model))
+    else:
+        part = prune.Pruner(model, steps=1, sparsity=0.5, method=method)
+    model(images)  # what is read has been seen
+    kept = copy.deepcopy(model)
+    before = kept(images)
+    part.finish()
+    torch.testing.assert_close(kept(images), before)
+    assert type(model.linear) is nn.Linear
+    again = copy.deepcopy(kept.linear)
+    assert torch.equal(again.weight, kept.linear.weight)
+
+
 def test_rounded_activations_keep_zero_and_the_extremes():
     x = torch.linspace(-0.3, 2.0, 50, requires_grad=True)
     y = quantisation.round_activation(x, torch.tensor(-0.3), torch.tensor(2.0))
