@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -173,12 +174,15 @@ def _percent(share: float | None) -> str:
 def _totals(result: SparsifyResult) -> list[str]:
     before, after = result.us_before / 1e3, result.us / 1e3
     judged = result.judgement
+    differ = f"differ by {100 * judged.error:.1f} % of their variance"
+    if math.isnan(judged.error):
+        differ = "differ by an unknown part of their variance: one of them has none"
     lines = [
         f"{result.output}: {100 * result.sparsity_before:.1f} % -> {100 * result.sparsity:.1f} %"
         f" zeros; layers with weights predicted {before:.3g} ms -> {after:.3g} ms on"
         f" {result.target} ({after / before:.2f}x)",
         f"calibrated on {result.calibration_samples} samples; on {judged.samples} others the"
-        f" outputs differ by {100 * judged.error:.1f} % of their variance",
+        f" outputs {differ}",
     ]
     if judged.before is not None and judged.after is not None:
         lines.append(

@@ -12,6 +12,7 @@ from edgesparse import compiler
 from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import read_model
 from edgesparse.harness.tensors import Array as AnyArray
+from edgesparse.metrics import check_outputs
 from edgesparse.pruning import moments
 from edgesparse.pruning.activations import Activations
 from edgesparse.pruning.curves import Offer, make_offer, problems_of
@@ -96,7 +97,6 @@ class Pruner:
         patterns = _patterns(self.options.pattern)
         self._say("reading the model", 0.0)
         self.network = Network(read_model(pathlib.Path(model)), self.options.limits)
-        _check_names(model, self.network, self.options.limits)
         target = resolve_target(self.options.target)
         self.pricing = Pricing(self.network, target, self.options.shapes)
         self.network.keep_dense(self.pricing.knows, "the compiler has no such layer")
@@ -105,6 +105,8 @@ class Pruner:
         self.data: Data = read_data(
             data, self.pricing.inputs, self.options.samples, self.options.seed
         )
+        if self.data.labels is not None:
+            check_outputs("top1", self.data.labels, self.pricing.output_shape, os.fspath(data))
         layers = self.network.layers
         names = [layer.weight for layer in layers]
         names += [layer.bias.name for layer in layers if layer.bias]
@@ -186,15 +188,6 @@ class Pruner:
 def _patterns(text: str) -> tuple[Pattern, ...]:
     names = AUTO_PATTERNS if text == AUTO else (text,)
     return tuple(map(parse_pattern, names))
-
-
-def _check_names(model: str | os.PathLike[str], network: Network, limits: Limits) -> None:
-    known = [layer.name for layer in network.layers] + [each.name for each in network.declined]
-    if unknown := sorted(limits.names.difference(known)):
-        raise UsageError(
-            f"{model} has no layer with weights called {', '.join(unknown)}",
-            hint=f"it has {', '.join(known)}",
-        )
 
 
 def _nothing_to_prune(model: str | os.PathLike[str], network: Network) -> UsageError:

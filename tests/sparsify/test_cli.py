@@ -1,5 +1,6 @@
 """`edgesparse sparsify`: what it prints, and how it fails."""
 
+import json
 import re
 import shlex
 
@@ -50,8 +51,6 @@ def test_the_table_and_the_totals(run, files, tmp_path):
 
 
 def test_json(run, files):
-    import json
-
     code, out, _ = run(
         *(files[0], "--data", files[1], "--latency", "0.8x", "--samples", "32", "--json"),
         *("--min-weights", "100", "-o", "s.onnx", "--dense", "second"),
@@ -62,6 +61,16 @@ def test_json(run, files):
     second = next(layer for layer in document["layers"] if layer["name"] == "second")
     assert (second["zeros"], second["reason"]) == (None, "left as it is, as asked")
     assert document["drop"] == document["judgement"]["before"] - document["judgement"]["after"]
+
+
+def test_one_sample_that_judges_has_no_variance(run, tmp_path):
+    path, data = save(tmp_path, count=2, labels=False)
+    arguments = (path, "--data", data, "--sparsity", "0.7", "-o", "s.onnx")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "on 1 others the outputs differ by an unknown part of their variance: one" in out
+    judged = json.loads(run(*arguments, "--json")[1])["judgement"]
+    assert judged == {"samples": 1, "error": None, "before": None, "after": None}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +86,10 @@ def test_json(run, files):
             "nm",
         ),
         (
-            ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "frist"],
+            ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "second", "--dense", "secnod"],
             2,
-            "called frist",
-            "it has stem",
+            "no layers called secnod, which",
+            "it has stem, first, deep",
         ),
         (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
     ],
