@@ -136,7 +136,7 @@ class Bench:
         weights = [constants[layer.weight] for layer in pruner.network.prunable]
         judged = judge(pruner.session, self._held, self._before, constants)
         us = self.predicted_us(constants)
-        path = self.folder / f"{self.task.name}_{goal.value:g}_{method.replace(', ', '_')}.onnx"
+        path = self.folder / file_name(self.task.name, goal, method)
         write_model(pruner.network, constants, path)
         return {
             "what": "sparsify",
@@ -151,6 +151,11 @@ class Bench:
             "predicted_us": us,
             "predicted_ratio": us / pruner.times.total,
         }, path
+
+
+def file_name(task: str, goal: Goal, method: str) -> str:
+    """Return the name of a pruned network's file: no two rows share one."""
+    return f"{task}_{goal.kind}_{goal.value:g}_{method.replace(', ', '_')}.onnx"
 
 
 def _global_masks(weights: list[Any], sparsity: float) -> list[Any]:

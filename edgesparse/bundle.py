@@ -99,10 +99,17 @@ def check_output(output: Path) -> None:
     """Check that a bundle may be written to `output`; cheap, so worth doing before compiling.
 
     Raises:
-        OutputError: It is a file, holds something else than a bundle, or cannot be written.
+        OutputError: It is a file, holds something else than a bundle, cannot be written, or is
+            where this process stands, which would be left in a directory that is gone.
     """
     hint = "choose another directory with `-o`"
     if output.is_dir():
+        if _is_around_us(output):
+            raise OutputError(
+                f"writing {output}: it is replaced as a whole, expected another directory than the"
+                " current one and those around it",
+                hint=f"{hint}, e.g. a new one in here, or go to another directory first",
+            )
         if foreign := _foreign_files(output):
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             raise OutputError(
@@ -114,6 +121,13 @@ def check_output(output: Path) -> None:
     existing = next(path for path in output.absolute().parents if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"writing {output}: {existing} is not a writable directory", hint=hint)
+
+
+def _is_around_us(directory: Path) -> bool:
+    try:
+        return Path.cwd().is_relative_to(directory.resolve())
+    except OSError:  # where we are is gone already
+        return False
 
 
 def _foreign_files(directory: Path) -> list[str]:
@@ -219,6 +233,10 @@ class Bundle:
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open: a copy, maybe in another process, opens its own to run."""
+        return {key: value for key, value in self.__dict__.items() if key != "_native"}
 
     @property
     def name(self) -> str:

@@ -326,22 +326,38 @@ def _accuracy(
     return Accuracy(metric, len(labels), *percents)
 
 
+_RESULT_HINT = "write one with `edgesparse check MODEL BUNDLE --json > check.json`"
+
+
 def read_result(path: str | pathlib.Path) -> dict[str, Any]:
     """Return a document that `check --json` printed.
 
     Raises:
         UsageError: The file cannot be read, or is not such a document.
     """
-    hint = "write one with `edgesparse check MODEL BUNDLE --json > check.json`"
     try:
         document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=_RESULT_HINT) from error
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
-    # What has a default came later: documents of before lack it.
-    missing = dataclasses.MISSING
-    fields = {each.name for each in dataclasses.fields(CheckResult) if each.default is missing}
-    if not isinstance(document, dict) or not fields <= document.keys():
-        raise UsageError(f"{path} is not a result of `edgesparse check --json`", hint=hint)
-    return document
+        raise UsageError(f"{path} is not JSON: {error}", hint=_RESULT_HINT) from error
+    return result_in(document, path)
+
+
+def result_in(document: Any, path: str | pathlib.Path) -> dict[str, Any]:
+    """Return what the file at `path` held, after making sure that `check --json` printed it.
+
+    Raises:
+        UsageError: It did not.
+    """
+    outputs = document.get("outputs") if _holds(document, CheckResult) else None
+    if not isinstance(outputs, list) or not all(_holds(o, OutputDifference) for o in outputs):
+        raise UsageError(f"{path} is not a result of `edgesparse check --json`", hint=_RESULT_HINT)
+    result: dict[str, Any] = document
+    return result
+
+
+def _holds(found: Any, kind: type[CheckResult | OutputDifference]) -> bool:
+    """Return whether all fields are there; what has a default came later, and may be missing."""
+    names = {each.name for each in dataclasses.fields(kind) if each.default is dataclasses.MISSING}
+    return isinstance(found, dict) and names <= found.keys()

@@ -24,6 +24,7 @@ Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _WASM_MEMORY_BYTES = 4 << 30  # its addresses have 32 bits
+_TAKEN = ("es", "es_default")  # es_model and es_default_model are in edgesparse.h
 
 _STAGES = [stage.name for stage in passes.PIPELINE]
 _SELECT = _STAGES.index(SelectPatternPass.__name__)
@@ -72,8 +73,8 @@ def compile(
         progress: Told the stage and the finished fraction.
 
     Raises:
-        UsageError: Unknown target, bad shapes, a name that is no C identifier, or a target whose
-            weights cannot be embedded.
+        UsageError: Unknown target, bad shapes, a name that is no C identifier or is taken, or a
+            target whose weights cannot be embedded.
         ModelError: The model cannot be compiled.
         OutputError: The bundle cannot be written.
     """
@@ -226,9 +227,9 @@ def _check_memory(plan: Plan, target: Target) -> None:
 
 
 def c_identifier(text: str) -> str:
-    """Return `text` as a C identifier."""
+    """Return `text` as a C identifier that a model may have."""
     cleaned = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_").lower() or "model"
-    return f"m_{cleaned}" if cleaned[0].isdigit() else cleaned
+    return f"m_{cleaned}" if cleaned[0].isdigit() or cleaned in _TAKEN else cleaned
 
 
 def _checked_identifier(name: str) -> str:
@@ -236,6 +237,11 @@ def _checked_identifier(name: str) -> str:
         raise UsageError(
             f"name {name!r} is no C identifier",
             hint=f"use letters, digits and underscores, e.g. `--name {c_identifier(name)}`",
+        )
+    if name in _TAKEN:
+        raise UsageError(
+            f"name {name!r} is taken: {name}_model is a name of edgesparse.h",
+            hint=f"choose another, e.g. `--name {c_identifier(name)}`",
         )
     return name
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
+from onnx import helper
 
 from edgesparse.errors import UnsupportedModelError, UsageError
 from edgesparse.frontend_reading import count
@@ -162,10 +164,39 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def _let_infer(node: onnx.NodeProto) -> None:
-    """Write an Identity for what ONNX infers nothing of, though its result is as its input."""
-    if node.op_type == "GroupNormalization" and node.domain == "":
+    """Rewrite a node of which ONNX infers no shape, or a wrong one, as one of the right shape."""
+    if node.domain:
+        return
+    if node.op_type == "GroupNormalization":
         node.op_type = "Identity"
         del node.input[1:], node.attribute[:]
+    elif node.op_type in ("AveragePool", "MaxPool"):
+        _leave_out_ceil_mode(node)
+
+
+def _leave_out_ceil_mode(node: onnx.NodeProto) -> None:
+    """Write a pool with the pads that give it as many windows without ceil_mode.
+
+    ONNX counts windows that begin behind the input, too.
+    """
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if not given.pop("ceil_mode", 0):
+        return
+    if given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"):
+        given["pads"] = _pads_of_floor_mode(given)
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in given.items())
+
+
+def _pads_of_floor_mode(given: Mapping[str, Any]) -> list[int]:
+    """Return the pads and, at the ends, what ceil_mode adds: less than a stride or a window."""
+    kernel = given["kernel_shape"]
+    ones = [1] * len(kernel)
+    pads = given.get("pads") or [0] * 2 * len(kernel)
+    strides, dilations = (given.get(name) or ones for name in ("strides", "dilations"))
+    axes = zip(kernel, strides, dilations, pads[len(kernel) :], strict=True)
+    ends = [min(end + step - 1, (taps - 1) * gap) for taps, step, gap, end in axes]
+    return [*pads[: len(kernel)], *ends]
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:

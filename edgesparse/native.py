@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import queue
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +115,18 @@ class NativeModel:
             _pointers(self._outputs),
         )
         self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
-        self._team, self._threads = Team(), 1
+        self._crew: _Crew | None = None
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Return the outputs for inputs of the right names, shapes and dtypes.
 
         Args:
             inputs: Input name -> array.
-            threads: 1 to `plan.MAX_THREADS`, this one included.
+            threads: 1 to `plan.MAX_THREADS`.
         """
         with self._lock:
+            if self._crew is not None:
+                self._crew.wait()
             for name, array in self._inputs.items():
                 np.copyto(array, inputs[name])
             status = self._run_together(threads) if threads > 1 else self._run_alone()
@@ -134,19 +137,20 @@ class NativeModel:
         return int(self.library.es_run(*self._arguments))
 
     def _run_together(self, threads: int) -> int:
-        """Run on this thread and `threads` - 1 workers, which stay for the next time."""
-        if self._workers is None or self._threads != threads:
-            self._require_ok(
-                self.library.es_team_init(ctypes.byref(self._team), threads), "starting threads"
-            )
-            self._workers, self._threads = ThreadPoolExecutor(threads - 1), threads
-        others = [self._workers.submit(self._run_share, i) for i in range(1, threads)]
-        statuses = [self._run_share(0), *(other.result() for other in others)]
-        return max(statuses)
+        """Run on threads of their own, which stay for the next time."""
+        if self._crew is None or not self._crew.fits(threads):
+            crew = _Crew(threads)
+            status = self.library.es_team_init(ctypes.byref(crew.team), threads)
+            self._require_ok(status, "starting threads")
+            self._crew = crew
+        share = functools.partial(self._run_share, self._crew.team)
+        return max(self._crew.do(share))
 
-    def _run_share(self, thread: int) -> int:
-        team, last = ctypes.byref(self._team), self.descriptor.step_count
-        return int(self.library.es_run_thread(*self._arguments, team, thread, 0, last))
+    def _run_share(self, team: Team, thread: int) -> int:
+        last = self.descriptor.step_count
+        return int(
+            self.library.es_run_thread(*self._arguments, ctypes.byref(team), thread, 0, last)
+        )
 
     def _check_weights(self, path: Path) -> None:
         status = self.library.es_verify_weights(
@@ -176,6 +180,86 @@ class NativeModel:
                 f"{doing}: {self.library.es_status_text(status).decode()}",
                 hint="compile the model again",
             )
+
+
+class _Shares:
+    """One number of threads' shares of a run: all of them are done, or none is.
+
+    Threads that have begun wait for each other, so none may begin before all are told; whoever
+    tells them may be interrupted.
+    """
+
+    def __init__(self, action: Callable[[int], int], count: int) -> None:
+        self.statuses = [0] * count
+        self.is_told = False
+        self.telling = threading.Lock()
+        self._action = action
+        self._undone = [threading.Lock() for _ in range(count)]
+        for undone in self._undone:
+            undone.acquire()
+
+    def do(self, thread: int) -> None:
+        """Do one thread's share."""
+        try:
+            with self.telling:
+                begins = self.is_told
+            if begins:
+                self.statuses[thread] = self._action(thread)
+        finally:
+            self._undone[thread].release()
+
+    def wait(self) -> None:
+        """Return when all shares that were begun are done."""
+        if self.is_told:
+            for undone in self._undone:
+                with undone:
+                    pass
+
+
+class _Crew:
+    """Threads that do shares; interrupts, which only the main thread hears, stop none of them."""
+
+    def __init__(self, count: int) -> None:
+        self.team = Team()
+        self._process = os.getpid()
+        self._orders: list[queue.SimpleQueue[_Shares | None]] = []
+        self._shares: _Shares | None = None
+        weakref.finalize(self, _dismiss, self._orders).atexit = False
+        for thread in range(count):
+            self._orders.append(queue.SimpleQueue())
+            arguments = (self._orders[-1], thread)
+            threading.Thread(target=_work, args=arguments, daemon=True).start()
+
+    def fits(self, count: int) -> bool:
+        """Whether these are `count` threads of this process; a forked one has none."""
+        return (self._process, len(self._orders)) == (os.getpid(), count)
+
+    def do(self, action: Callable[[int], int]) -> list[int]:
+        """Return what `action(thread)` gives on each thread."""
+        self._shares = shares = _Shares(action, len(self._orders))
+        with shares.telling:
+            for orders in self._orders:
+                orders.put(shares)
+            shares.is_told = True
+        self.wait()
+        return shares.statuses
+
+    def wait(self) -> None:
+        """Return when what an interrupted `do` left undone is done."""
+        if self._shares is not None and self._process == os.getpid():
+            self._shares.wait()
+            self._shares = None
+
+
+def _work(orders: queue.SimpleQueue[_Shares | None], thread: int) -> None:
+    while (shares := orders.get()) is not None:
+        shares.do(thread)
+        del shares  # it holds the model, whose end is this thread's
+
+
+def _dismiss(orders: Sequence[queue.SimpleQueue[_Shares | None]]) -> None:
+    for one in orders:
+        one.put(None)
 
 
 def load_library(path: Path) -> ctypes.CDLL:

@@ -130,7 +130,7 @@ def _files(data: Sequence[str], folder: str = "./") -> str:
 
 def _package(name: str, data: Sequence[str], scripts: Sequence[str]) -> bytes:
     package = {
-        "name": name.lower().lstrip("_"),
+        "name": name.lower().lstrip("_") or "model",
         "version": "1.0.0",
         "description": f"The model {name}, compiled by edgesparse to WebAssembly.",
         "type": "module",

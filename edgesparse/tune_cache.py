@@ -157,8 +157,12 @@ class TuneCache:
         return []
 
     def size_bytes(self) -> int:
-        """Return the bytes of all entries."""
-        return sum(path.stat().st_size for path in self.files())
+        """Return the bytes of all entries; one that somebody clears meanwhile has none."""
+        size = 0
+        for path in self.files():
+            with contextlib.suppress(OSError):
+                size += path.stat().st_size
+        return size
 
     def digest(self) -> str:
         """Return the hexadecimal SHA-256 of all entries that can be read."""

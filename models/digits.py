@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgesparse.errors import UsageError
 from edgesparse.models import zoo
 from edgesparse.models.command import run_training
 from edgesparse.models.scoring import run_onnx
@@ -159,7 +160,13 @@ def run_recipe(options: argparse.Namespace) -> list[Path]:
     from edgesparse.models.mobilenet_v1 import digits_mobilenet_v1
     from edgesparse.models.training import Plan, fit, shift
 
-    prune.resolve_sparsity(options.pattern, options.sparsity)  # wrong ones, before anything is done
+    # Wrong ones, before anything is done.
+    prune.resolve_sparsity(options.pattern, options.sparsity)
+    if min(options.epochs, options.prune_epochs) < 1:
+        raise UsageError(
+            f"epochs are {options.epochs} and {options.prune_epochs}, expected 1 or more of each",
+            hint="e.g. --epochs 12 --prune-epochs 16",
+        )
     train, held = load_splits()
     folder: Path = options.output
     files = {name: folder / f"{name}.onnx" for name in (f"{NAME}_dense", NAME)}

@@ -98,8 +98,8 @@ class Pruner(Part):
             pattern: Which weights share a fate, see `recipes.patterns`.
             method: A key of `METHODS`.
             ratios: How zeros are shared out, a key of `recipes.ratios.RATIOS`.
-            layers: By name; by default linear layers and convolutions, but the first one, the
-                depthwise ones and those below `least_weights`.
+            layers: By name; by default linear layers and convolutions, but the first one, those
+                with groups (the depthwise ones) and those below `least_weights`.
             least_weights: Smaller layers stay dense: the last layer of a U-Net can have 32 weights.
             goals: Pattern and sparsity of every layer, as `latency_mix` returns them, instead of
                 `sparsity`, `pattern`, `ratios` and `layers`.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from edgesparse.models.tasks import TASKS
 
 if TYPE_CHECKING:
     from edgesparse.models.tasks.task import Task
+
+SPARSITY = 0.75  # where none is asked for
 
 
 def run(options: argparse.Namespace) -> list[Path]:
@@ -76,13 +79,14 @@ def check_options(options: argparse.Namespace) -> None:
     from edgesparse.models.recipes.catalogue import find_recipe
 
     own = find_recipe(options.recipe).patterns
-    if own is not None:
-        options.pattern = own[0]
-        prune.check_sparsity(options.sparsity)
+    options.pattern = options.pattern if own is None else own[0]
+    is_fixed = own is None and prune.parse_pattern(options.pattern).fixed_density is not None
+    if options.sparsity is None and not is_fixed:
+        options.sparsity = SPARSITY
+    if own is None:
+        options.sparsity = prune.resolve_sparsity(options.pattern, options.sparsity)
     else:
-        fixed = prune.parse_pattern(options.pattern).fixed_density
-        wanted = options.sparsity if fixed is None else None
-        options.sparsity = prune.resolve_sparsity(options.pattern, wanted)
+        prune.check_sparsity(options.sparsity)
 
 
 def heldout_bytes(task: Task) -> bytes:
@@ -107,6 +111,8 @@ def card(
         f"python -m edgesparse.models.train {task.name} --recipe {options.recipe}"
         f" --pattern {options.pattern} --sparsity {options.sparsity:g} --seed {options.seed}"
     )
+    if options.name:
+        command += f" --name {shlex.quote(options.name)}"
     lines = [
         f"# {stem}",
         "",
@@ -151,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--recipe", default="gradual", help="gradual, sr-ste, latency, ...")
     parser.add_argument("--pattern", default="unstructured", help="block4, quad4, 2:4, ...")
-    parser.add_argument("--sparsity", type=float, default=0.75, help="fraction of zeros, [0, 1)")
+    zeros = f"fraction of zeros, [0, 1); by default {SPARSITY:g}, or what an N:M pattern means"
+    parser.add_argument("--sparsity", type=float, help=zeros)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="of the files; by default task and network")
     parser.add_argument("--output", type=Path, required=True, help="folder of the files")

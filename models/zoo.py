@@ -44,6 +44,8 @@ TRAINED = {
     "boxes_yolo": "small detector of shapes, 75 % zeros in blocks of 4, trained",
 }
 
+_SEEDS = 1 << 63  # torch takes no others
+
 
 def list_models() -> list[Entry]:
     """Return every network of the zoo, the committed ones first."""
@@ -125,6 +127,10 @@ def build(
     recipe = _recipe(name)
     shape = recipe.scaled_shape(resolution)
     scale = {"width": 1.0 if width is None else width, "depth": 1.0 if depth is None else depth}
+    if not 0 <= seed < _SEEDS:
+        raise UsageError(
+            f"seed is {seed}, expected 0 or more and less than 2**63", hint="e.g. seed=0"
+        )
     require("torch", f"building zoo network '{name}'")
     from edgesparse.models import export, prune
 

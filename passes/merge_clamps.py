@@ -5,12 +5,14 @@ clamp(clamp(x; a, b); c, d) = clamp(x; clamp(a; c, d), clamp(b; c, d)), disjoint
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from edgesparse.passes import editing
 
-_LOWEST = float(np.finfo(np.float32).min)
+# What a Clip without a bound is limited to; Min, Max and Relu let infinity through.
 _HIGHEST = float(np.finfo(np.float32).max)
 
 
@@ -60,7 +62,7 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
     if node.outputs[0].dtype != ir.DataType.FLOAT:
         return None
     if editing.is_op(node, "Relu"):
-        return 0.0, _HIGHEST
+        return 0.0, math.inf
     if editing.is_op(node, "Clip"):
         return _clip_bounds(node)
     if not editing.is_op(node, "Min", "Max") or len(node.inputs) != 2:
@@ -69,29 +71,33 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
     bound = editing.scalar(node.inputs[0 if source is node.inputs[1] else 1])
     if bound is None or source.shape != node.outputs[0].shape:
         return None
-    return (bound, _HIGHEST) if node.op_type == "Max" else (_LOWEST, bound)
+    return (bound, math.inf) if node.op_type == "Max" else (-math.inf, bound)
 
 
 def _clip_bounds(node: ir.Node) -> tuple[float, float] | None:
     bounds = []
-    for index, default in ((1, _LOWEST), (2, _HIGHEST)):
+    for index, default in ((1, -_HIGHEST), (2, _HIGHEST)):
         given = node.inputs[index] if len(node.inputs) > index else None
         bound = default if given is None else editing.scalar(given)
         if bound is None:
             return None
-        bounds.append(_clamp(bound, (_LOWEST, _HIGHEST)))
+        bounds.append(bound)
     # min(max(x, low), high) is `high` everywhere when the bounds are crossed.
     return min(bounds), bounds[1]
 
 
+def _is_relu(bounds: tuple[float, float]) -> bool:
+    return bounds[0] == 0 and bounds[1] >= _HIGHEST
+
+
 def _is_final(node: ir.Node, bounds: tuple[float, float]) -> bool:
-    if bounds == (0.0, _HIGHEST):
+    if _is_relu(bounds):
         return node.op_type == "Relu"
     return node.op_type == "Clip" and bounds == tuple(map(editing.scalar, node.inputs[1:3]))
 
 
 def _write(node: ir.Node, source: ir.Value, bounds: tuple[float, float]) -> None:
-    if bounds == (0.0, _HIGHEST):
+    if _is_relu(bounds):
         editing.make_like("Relu", [source], node)
         return
     graph = node.graph

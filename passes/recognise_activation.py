@@ -10,6 +10,7 @@ sample points and compared with the activations we know.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -83,8 +84,8 @@ _EVALUATE: dict[str, Function] = {
     "Mul": np.multiply,
     "Div": np.divide,
     "Pow": np.power,
-    "Min": np.minimum,
-    "Max": np.maximum,
+    "Min": lambda *xs: functools.reduce(np.minimum, xs),
+    "Max": lambda *xs: functools.reduce(np.maximum, xs),
     "Neg": np.negative,
     "Reciprocal": np.reciprocal,
     "Exp": np.exp,

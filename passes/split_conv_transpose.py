@@ -71,6 +71,11 @@ def _why_not(node: ir.Node) -> str:
     rank = len(editing.shape_of(editing.taken(node, 0)))
     if rank not in (3, 4):
         return f"{rank - 2}-D transposed convolution, expected 1-D or 2-D"
+    mode = node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET"
+    if mode.startswith("SAME") and any(editing.int_list(node, "output_padding", ())):
+        return f"output_padding together with auto_pad {mode}"
+    if len(editing.shape_of(node.outputs[0])) != rank:  # what ONNX infers then
+        return "its output_shape is smaller than its input"
     if editing.float_constant(node.inputs[1]) is None:
         return "its weight is not a constant"
     bias = node.inputs[2] if len(node.inputs) > 2 else None

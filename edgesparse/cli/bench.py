@@ -12,6 +12,7 @@ import click
 from edgesparse.cli.modelled import MODEL_NAMES, refuse_measuring, show_modelled
 from edgesparse.cli.options import (
     DeviceChoice,
+    NumberRange,
     choose_device,
     cores_option,
     db_option,
@@ -123,7 +124,7 @@ class Order:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     help="Measuring time of each bundle; with --runs, whichever ends first.",
 )
 @click.option(
@@ -140,7 +141,7 @@ class Order:
 )
 @click.option(
     "--cooldown",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=0.0,
     metavar="SECONDS",
     help="Pause before the first inference, so that the device is cool.",
@@ -212,10 +213,12 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
         return
     documents, failures = _measure(_devices(order.devices, opened), opened, order)
     slower = [sentence for d in documents for sentence in _compare(d, saved, order)]
-    _keep(documents, order)
-    _show(documents, failures, order)
+    try:
+        _keep(documents, order)
+    finally:  # minutes of measuring are shown even where they cannot be kept
+        _show(documents, failures, order)
     _judge(documents, slower)
-    _raise_failures(failures)
+    _raise_failures(failures, others=bool(documents))
 
 
 def _devices(names: Sequence[str], bundles: Bundles) -> list[Device]:
@@ -372,7 +375,7 @@ def _judge(documents: Sequence[Document], slower: list[str]) -> None:
         say(f"warning: {sentence}")
 
 
-def _raise_failures(failures: Mapping[str, EdgeSparseError]) -> None:
+def _raise_failures(failures: Mapping[str, EdgeSparseError], *, others: bool) -> None:
     """Fail when some of several devices have failed.
 
     Raises:
@@ -385,4 +388,6 @@ def _raise_failures(failures: Mapping[str, EdgeSparseError]) -> None:
             error.message + (f" ({error.hint})" if error.hint else "")
             for error in failures.values()
         ]
-        raise DeviceError("; ".join(sentences), hint="the other devices' results stand")
+        raise DeviceError(
+            "; ".join(sentences), hint="the other devices' results stand" if others else ""
+        )

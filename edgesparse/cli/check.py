@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesparse.cli.options import (
+    NumberRange,
     bundle_argument,
     choose_device,
     device_option,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=0.5,
     show_default=True,
     help="Accuracy that may be lost, in percentage points.",
@@ -50,10 +51,10 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Their seed.")
 @click.option(
-    "--rtol", type=click.FloatRange(0), default=1e-3, show_default=True, help="Relative tolerance."
+    "--rtol", type=NumberRange(0), default=1e-3, show_default=True, help="Relative tolerance."
 )
 @click.option(
-    "--atol", type=click.FloatRange(0), default=1e-4, show_default=True, help="Absolute tolerance."
+    "--atol", type=NumberRange(0), default=1e-4, show_default=True, help="Absolute tolerance."
 )
 @click.option("--force", is_flag=True, help="Compare even with a bundle of another model.")
 @json_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,23 @@ class DeviceChoice(click.Choice[str]):
         if kind in DEVICE_KINDS and rest:
             return str(value)
         return super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A finite number within bounds: nothing exceeds nan, so a gate of nan would be open."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: It is none, not finite, or out of bounds.
+        """
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 def _cores(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:

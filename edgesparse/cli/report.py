@@ -72,13 +72,16 @@ def command(
     from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
     from edgesparse.files import write_whole_text
-    from edgesparse.harness.results import read_documents
+    from edgesparse.harness.results import check_whole, read_documents
     from edgesparse.report import report
 
     if not sources and not benchmarks:
         raise UsageError("name a bundle or a result", hint="`edgesparse report --help`")
     bundles, measured, checked = _read_sources(sources, db)
-    measured += [document for path in benchmarks for document in read_documents(path)]
+    for path in benchmarks:
+        found = read_documents(path)
+        check_whole(found, path)
+        measured += found
     checked += [_read_check(path) for path in checks]
     page = report(bundles, benchmarks=measured, checks=checked, title=title, models=models)
     write_whole_text(html, page, "choose another file with `--html`")
@@ -104,7 +107,7 @@ def _read_sources(
         if source.isdecimal() and not path.exists():
             with Store(db, create=False) as store:
                 measured.append(store.document(int(source)))
-        elif path.is_file():
+        elif path.exists() and not path.is_dir():  # a pipe, too
             _read_file(path, measured, checked)
         else:
             bundles.append(open_bundle(path))
@@ -113,20 +116,21 @@ def _read_sources(
 
 def _read_file(path: pathlib.Path, measured: Documents, checked: Documents) -> None:
     """Append what a JSON file holds, of whichever kind it is."""
-    import json
+    from edgesparse.check import result_in
+    from edgesparse.harness.results import check_whole, documents_in, read_json
 
-    from edgesparse.harness.results import read_documents
-
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        document = None  # read_documents says what is wrong with it
+    document = read_json(path)
     if isinstance(document, dict) and "outputs" in document:
-        checked.append(_read_check(path))
-    elif isinstance(document, dict) and isinstance(document.get("rows"), list):
-        measured += [row["document"] for row in document["rows"] if row.get("document")]
+        checked.append(result_in(document, path))
+        return
+    rows = document.get("rows") if isinstance(document, dict) else None
+    if isinstance(rows, list):
+        told = [row.get("document") if isinstance(row, dict) else row for row in rows]
+        found = [each for row in told if row is not None for each in documents_in(row, path)]
     else:
-        measured += read_documents(path)
+        found = documents_in(document, path)
+    check_whole(found, path)
+    measured += found
 
 
 def _read_check(path: pathlib.Path) -> dict[str, Any]:

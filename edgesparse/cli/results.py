@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgesparse.cli.options import db_option, json_option, markdown_option, percent_callback
+from edgesparse.cli.options import (
+    NumberRange,
+    db_option,
+    json_option,
+    markdown_option,
+    percent_callback,
+)
 
 if TYPE_CHECKING:
     from edgesparse.harness.statistics import Comparison
@@ -152,7 +158,7 @@ def show_command(number: int, db: pathlib.Path | None, as_json: bool) -> None:
 @click.option(
     "--since",
     "days",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=1.0,
     show_default=True,
     metavar="DAYS",
@@ -286,10 +292,13 @@ def export_command(
 @db_option
 def add_command(files: tuple[pathlib.Path, ...], tag: str, db: pathlib.Path | None) -> None:
     """Keep what `bench --json` printed, e.g. on another machine."""
-    from edgesparse.harness.results import read_documents
+    from edgesparse.harness.results import check_whole, read_documents
     from edgesparse.harness.store import Store
 
-    documents = [document for path in files for document in read_documents(path)]
+    documents = []
+    for path in files:
+        documents += read_documents(path)
+        check_whole(documents, path)
     with Store(db) as store:
         numbers = [number for document in documents for number in store.add(document, tag)]
     click.echo(f"{store.path}: {', '.join(map(str, numbers))}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
+import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -118,10 +121,12 @@ def command(
     if as_json:
         emit_json(result.to_json())
     else:
-        _print(result, model, data)
+        _print(result, data, shapes)
 
 
-def _print(result: SparsifyResult, model: pathlib.Path, data: pathlib.Path) -> None:
+def _print(
+    result: SparsifyResult, data: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     from edgesparse.cli.output import print_table, say, table
 
     numbers = (">Zeros", "", ">", "Pattern", ">Error", ">Predicted", "", ">")
@@ -132,9 +137,23 @@ def _print(result: SparsifyResult, model: pathlib.Path, data: pathlib.Path) -> N
     print_table(made)
     for line in _totals(result):
         click.echo(line)
-    stem = pathlib.Path(result.output).with_suffix("")
-    say(f"next: edgesparse compile {result.output} --target {result.target} -o {stem}")
-    say(f"      edgesparse check {result.output} {stem} --data {data}")
+    for heading, line in zip(("next:", "     "), _next_commands(result, data, shapes), strict=True):
+        say(f"{heading} edgesparse {line}")
+
+
+def _next_commands(
+    result: SparsifyResult, data: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Return what to type to compile the pruned model and to check it."""
+    output = pathlib.Path(result.output)
+    bundle = output.with_suffix("") if output.suffix else output.with_suffix(".bundle")
+    options = ["--target", result.target]
+    for name, extents in shapes.items():
+        options += ["--shape", f"{name}:{','.join(map(str, extents))}"]
+    return [
+        shlex.join(["compile", str(output), *options, "-o", str(bundle)]),
+        shlex.join(["check", str(output), str(bundle), "--data", str(data)]),
+    ]
 
 
 def _row(layer: LayerReport) -> list[str]:
@@ -155,12 +174,15 @@ def _percent(share: float | None) -> str:
 def _totals(result: SparsifyResult) -> list[str]:
     before, after = result.us_before / 1e3, result.us / 1e3
     judged = result.judgement
+    differ = f"differ by {100 * judged.error:.1f} % of their variance"
+    if math.isnan(judged.error):
+        differ = "differ by an unknown part of their variance: one of them has none"
     lines = [
         f"{result.output}: {100 * result.sparsity_before:.1f} % -> {100 * result.sparsity:.1f} %"
         f" zeros; layers with weights predicted {before:.3g} ms -> {after:.3g} ms on"
         f" {result.target} ({after / before:.2f}x)",
         f"calibrated on {result.calibration_samples} samples; on {judged.samples} others the"
-        f" outputs differ by {100 * judged.error:.1f} % of their variance",
+        f" outputs {differ}",
     ]
     if judged.before is not None and judged.after is not None:
         lines.append(

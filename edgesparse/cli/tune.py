@@ -9,6 +9,7 @@ import click
 
 from edgesparse.cli.options import (
     DeviceChoice,
+    NumberRange,
     json_option,
     model_argument,
     shape_option,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=0.3,
     show_default=True,
     help="Measuring time of each candidate.",

@@ -6,7 +6,7 @@ import pathlib
 
 import click
 
-from edgesparse.cli.options import json_option
+from edgesparse.cli.options import NumberRange, json_option
 
 
 @click.group("zoo")
@@ -46,7 +46,7 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @click.option(
     "--sparsity",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=NumberRange(0, 1, max_open=True),
     help="Fraction of zeros in the pruned layers; 0.8 unless the pattern prescribes it.",
 )
 @click.option(
@@ -61,7 +61,7 @@ def list_command(as_json: bool) -> None:
 @click.option("--keep-batchnorm", is_flag=True, help="Leave BatchNormalization nodes in the graph.")
 @click.option("--resolution", type=click.IntRange(1), help="Height and width of the image.")
 @click.option(
-    "--width", type=click.FloatRange(0, min_open=True), help="Multiplier of the channel counts."
+    "--width", type=NumberRange(0, min_open=True), help="Multiplier of the channel counts."
 )
 @click.option(
     "-o",

@@ -39,7 +39,7 @@ def opened_executor(kind: str, workers: int) -> Iterator[Executor]:
         return
     # Not forked: threads of the progress display hold locks.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _prepare_worker)
+    pool = Pool(workers, context, prepare_worker)
     try:
         yield pool
     except BaseException:
@@ -50,10 +50,23 @@ def opened_executor(kind: str, workers: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+class Pool(ProcessPoolExecutor):
+    """A pool whose workers hear of Ctrl-C only when they know what to make of it."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """Start a task, and maybe a worker, which takes over what is blocked here."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return super().submit(call, *args, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def prepare_worker() -> None:
     """Let the parent decide what Ctrl-C means; when it ends us, give devices back first."""
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.signal(signal.SIGTERM, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

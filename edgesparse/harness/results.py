@@ -28,6 +28,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import math
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -209,12 +210,29 @@ def read_documents(path: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: The file cannot be read, or is not such a document.
     """
+    return documents_in(read_json(path), path)
+
+
+def read_json(path: str | pathlib.Path) -> Any:
+    """Return what a JSON file holds; it is read once, so it may be a pipe.
+
+    Raises:
+        UsageError: The file cannot be read, or is no JSON.
+    """
     try:
-        document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}", hint=_HINT) from error
+
+
+def documents_in(document: Any, path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Return the documents in what the file at `path` held.
+
+    Raises:
+        UsageError: It is not what `bench --json` printed.
+    """
     several = document.get("documents") if isinstance(document, dict) else None
     documents = several if isinstance(several, list) and several else [document]
     for found in documents:
@@ -231,8 +249,45 @@ def _check_document(path: str | pathlib.Path, document: Any) -> None:
         )
     for entry in document["results"]:
         samples = entry.get("samples_ms") if isinstance(entry, dict) else None
-        if not samples or not all(isinstance(ms, int | float) and ms > 0 for ms in samples):
+        if not isinstance(samples, list) or not samples or not all(map(_is_time, samples)):
             raise UsageError(f"{path}: a result holds no samples", hint=_HINT)
+
+
+def _is_time(ms: Any) -> bool:
+    return isinstance(ms, int | float) and 0 < ms < math.inf
+
+
+# What documents held from the first, by where it stands; whatever came later may be missing.
+_HELD: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "document": {"edgesparse": str, "device": dict, "results": list},
+    "device": {"name": str, "cpu": str},
+    "result": {
+        **dict.fromkeys(("bundle", "name", "target", "model_sha256"), str),
+        **dict.fromkeys(("median_ms", "min_ms", "p90_ms"), (int, float)),
+        **dict.fromkeys(("runs", "warmup_runs", "shipped_bytes", "arena_bytes"), int),
+    },
+}
+
+
+def check_whole(documents: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> None:
+    """Refuse documents that lack what keeping and showing them takes; a baseline needs less.
+
+    Raises:
+        UsageError: One does.
+    """
+    for document in documents:
+        _check_held("document", document, path)
+        _check_held("device", document["device"], path)
+        for result in document["results"]:
+            _check_held("result", result, path)
+
+
+def _check_held(what: str, found: Mapping[str, Any], path: str | pathlib.Path) -> None:
+    lacks = [key for key, kind in _HELD[what].items() if not isinstance(found.get(key), kind)]
+    if lacks:
+        raise UsageError(
+            f"{path}: a {what} lacks {', '.join(lacks)}, or has it of another type", hint=_HINT
+        )
 
 
 def compare_document(

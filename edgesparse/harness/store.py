@@ -239,7 +239,10 @@ class Store(Closing):
             f" WHERE {' AND '.join(terms) or '1'} ORDER BY date, result.id"
         )
         with self._explained():
-            rows = self._db.execute(query, tuple(asked.values())).fetchall()
+            try:
+                rows = self._db.execute(query, tuple(asked.values())).fetchall()
+            except OverflowError:  # a number of more than 64 bits is no result's
+                return []
         return [StoredResult(*row) for row in rows]
 
     def one(self, number: int) -> StoredResult:

@@ -220,7 +220,8 @@ def _equal(a: Expr, b: Expr) -> Expr:
 
 def _sign(x: Expr) -> Expr:
     one, zero = _const(1, x), _const(0, x)
-    return tirx.Select(x > zero, one, tirx.Select(x < zero, zero - one, x))
+    below = x if dtype_of(x).startswith("uint") else tirx.Select(x < zero, zero - one, x)
+    return tirx.Select(x > zero, one, below)
 
 
 def _is_infinite(k: Call, x: Expr) -> Expr:

@@ -111,6 +111,8 @@ def lower_pow(b: PlanBuilder, node: ir.Node) -> None:
 
 def lower_binary(b: PlanBuilder, node: ir.Node) -> None:
     """Lower a function of two tensors or more."""
+    if node.op_type == "PRelu":
+        _check_slope(node)
     if _is_generic(node):
         lower_generic(b, node)
         return
@@ -120,6 +122,18 @@ def lower_binary(b: PlanBuilder, node: ir.Node) -> None:
         share = ir.tensor(np.array(1 / len(values), np.float32))
         values, steps = [*values, ir.Value(name="share", const_value=share)], [*steps, "Mul"]
     _combine(b, node, values, steps)
+
+
+def _check_slope(node: ir.Node) -> None:
+    """Refuse a slope that does not broadcast to the input, of which ONNX infers nothing."""
+    shape, slope = (shape_of(required(node, i)) for i in (0, 1))
+    ahead = len(shape) - len(slope)
+    if ahead < 0 or any(e not in (1, w) for e, w in zip(slope, shape[ahead:], strict=True)):
+        raise unsupported(
+            node,
+            f"a slope of shape {list(slope)} for an input of shape {list(shape)}",
+            "export a slope whose extents are one, or the input's last ones",
+        )
 
 
 def _is_generic(node: ir.Node) -> bool:

@@ -19,16 +19,23 @@ from edgesparse.plan import Arg
 SUM_VECTORS = 4
 EXP_VECTORS = 2
 
+# Told to reduce along no axis, these are functions of every element, not its name.
+_CHANGE_SINGLE_ELEMENTS = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare"})
+
+# They end with a root or a logarithm.
+_FLOAT_ONLY = frozenset({"ReduceL2", "ReduceLogSum", "ReduceLogSumExp"})
+
 
 def lower_reduction(b: PlanBuilder, node: ir.Node) -> None:
     """Lower ReduceMean and its like."""
     value, result = required(node, 0), node.outputs[0]
     axes = _axes(node, len(shape_of(value)))
-    if not axes and shape_of(value):
+    if not axes and shape_of(value) and node.op_type not in _CHANGE_SINGLE_ELEMENTS:
         b.alias(result, b.tensor(value))
         return
     dtype = dtype_of(value)
-    if dtype not in ("float32", "int32", "int64"):
+    needs_float = node.op_type in _FLOAT_ONLY
+    if dtype != "float32" and (needs_float or dtype not in ("int32", "int64")):
         raise unsupported(node, f"element type {dtype}", "export the model in float32")
     x = b.tensor(value)
     y = b.output(result, b.wanted(result))

@@ -17,15 +17,15 @@ Floats = npt.NDArray[np.float32]
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
 # Output coordinate, scale, input extent, output extent -> input coordinate. onnxruntime computes in
-# float32, and which neighbour is nearest depends on it.
-_COORDINATES: dict[str, Callable[[Floats, Any, int, int], Floats]] = {
-    "align_corners": lambda i, s, old, new: i * np.float32((old - 1) / max(1, new - 1)),
+# float32, but for one mode, and which neighbour is nearest depends on it.
+_COORDINATES: dict[str, Callable[[Floats, Any, int, int], npt.NDArray[np.floating]]] = {
+    "align_corners": lambda i, s, old, new: i * np.float32(old - 1) / np.float32(max(1, new - 1)),
     "asymmetric": lambda i, s, old, new: i / s,
     "half_pixel": lambda i, s, old, new: (i + _HALF) / s - _HALF,
     "half_pixel_symmetric": lambda i, s, old, new: (
         np.float32(old) / _TWO * (_ONE - np.float32(new) / (s * np.float32(old)))
-        + (i + _HALF) / s
-        - _HALF
+        + (i.astype(np.float64) + 0.5) / np.float64(s)
+        - 0.5
     ),
     "pytorch_half_pixel": lambda i, s, old, new: (
         (i + _HALF) / s - _HALF if new > 1 else np.zeros_like(i)
@@ -56,7 +56,7 @@ def nearest_tables(node: ir.Node) -> list[list[int]]:
     rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor") or ""
     before, after = shape_of(required(node, 0)), shape_of(node.outputs[0])
     tables = []
-    for old, new, scale in zip(before, after, _scales(node, before, after), strict=True):
+    for old, new, scale in zip(before, after, scales_of(node, before), strict=True):
         outputs = np.arange(new, dtype=np.float32)
         places = outputs if scale == 1 else _COORDINATES[mode](outputs, scale, old, new)
         indices = _ROUNDINGS[rounding](places.astype(np.float32))
@@ -64,8 +64,13 @@ def nearest_tables(node: ir.Node) -> list[list[int]]:
     return tables
 
 
-def _scales(node: ir.Node, before: Sequence[int], after: Sequence[int]) -> list[np.float32]:
-    """Return the scale of every axis: as given, or from the sizes."""
+def scales_of(node: ir.Node, before: Sequence[int]) -> list[np.float32]:
+    """Return the scale of every axis of a Resize: as given, or from the sizes.
+
+    Args:
+        node: The Resize.
+        before: Shape of what is resized.
+    """
     axes = node.attributes.get_ints("axes") or range(len(before))
     result = [np.float32(1)] * len(before)
     given = constant(node, 2, "scales")

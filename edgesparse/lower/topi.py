@@ -11,6 +11,7 @@ from edgesparse.kernels.topi import DTYPES, Array, Topi
 from edgesparse.kernels.topi_operators import OPERATORS
 from edgesparse.layout import Layout
 from edgesparse.lower.builder import PlanBuilder, dtype_of, shape_of
+from edgesparse.lower.resize import scales_of
 from edgesparse.plan import Arg
 
 
@@ -101,14 +102,8 @@ def _check_resize(node: ir.Node) -> None:
 
 
 def _scales_are_ratios(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    scales = node.inputs[2] if len(node.inputs) > 2 else None
-    if scales is None or scales.const_value is None or not scales.const_value.size:
-        return True
-    given = scales.const_value.numpy().tolist()
-    return all(
-        abs(scale - new / old) <= 1e-6 * scale
-        for scale, old, new in zip(given, before, after, strict=True)
-    )
+    rows = zip(scales_of(node, before), before, after, strict=True)
+    return all(abs(scale - new / old) <= 1e-6 * scale for scale, old, new in rows)
 
 
 LOWERINGS = dict.fromkeys(OPERATORS, lower_generic)

@@ -13,6 +13,8 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from edgesparse.errors import UsageError
+
 if TYPE_CHECKING:
     from edgesparse.pruning.network import Limits
     from edgesparse.pruning.pruner import Options, Progress, Pruner
@@ -70,6 +72,7 @@ def sparsify(
     from edgesparse.pruning.result import describe
     from edgesparse.pruning.writing import write_masks, write_model
 
+    _check_outputs(model, data, output, masks)
     goal = Goal.of(sparsity=sparsity, latency=latency, max_drop=max_drop)
     pruner = Pruner(model, data, options, progress)
     pruned = reach(goal, pruner)
@@ -78,3 +81,27 @@ def sparsify(
     if masks is not None:
         write_masks(pruner.network, pruned.constants, pathlib.Path(masks))
     return result
+
+
+def _check_outputs(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    masks: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse to write one file over another; only the pruned model may replace the model.
+
+    Raises:
+        UsageError: That is what would happen.
+    """
+    taken = {pathlib.Path(data).resolve(): "the samples"}
+    for what, path in (("the model", output), ("the masks", masks)):
+        if path is None:
+            continue
+        place = pathlib.Path(path).resolve()
+        if place in taken:
+            raise UsageError(
+                f"{path} would hold both {taken[place]} and {what}",
+                hint="name files of their own with `--output` and `--emit-masks`",
+            )
+        taken |= {place: what, pathlib.Path(model).resolve(): "the model"}

@@ -60,8 +60,20 @@ def problems_of(layer: Layer, weight: Array, moments: Moments) -> list[solver.Pr
 
 def joint_error(problems: Sequence[solver.Problem], pruned: Sequence[solver.Pruned]) -> float:
     """Return the error of a layer from those of its convolution groups."""
-    energy = np.array([problem.energy for problem in problems])
-    return float(np.dot(energy, [each.error for each in pruned]) / energy.sum())
+    energy = np.array([problem.energy if problem.allowed.any() else 0.0 for problem in problems])
+    return float(np.dot(energy, [each.error for each in pruned]) / (energy.sum() or 1.0))
+
+
+def group_density(density: float, problems: Sequence[solver.Problem]) -> float:
+    """Return what every convolution group that has more is pruned to, for this density of all."""
+    left = density * len(problems)
+    given = sorted(float(problem.allowed.mean()) for problem in problems)
+    for index, each in enumerate(given):
+        share = left / (len(given) - index)
+        if share < (1 - 1e-9) * each:  # not by rounding alone
+            return share
+        left -= each
+    return given[-1]
 
 
 def make_offer(

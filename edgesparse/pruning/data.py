@@ -18,6 +18,8 @@ from edgesparse.pruning.network import Array
 # The part of the data that judges at least.
 JUDGING = 0.5
 _LEAST = 2
+# Outputs whose variance is a smaller part of their squares do not vary.
+_ROUNDING = 1e-20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Judgement:
 
     Attributes:
         samples: How many.
-        error: Squared error of the outputs relative to their variance, mean of all outputs.
+        error: Squared error of the outputs relative to their variance, mean of all outputs; NaN
+            where one differs that does not vary: one sample has no variance.
         before: Top-1 accuracy in percent as given; None without labels.
         after: Likewise, pruned.
     """
@@ -71,7 +74,7 @@ def read_data(
         seed: Of the split.
 
     Raises:
-        UsageError: The file does not fit the model, or holds fewer than two samples.
+        UsageError: The file does not fit the model, or holds NaN, Inf or fewer than two samples.
     """
     inputs = read_samples(os.fspath(path), tensors)
     labels = read_labels(os.fspath(path), inputs)
@@ -83,10 +86,19 @@ def read_data(
             f"{path}: expected as many samples of every input, {_LEAST} or more, found {listed}",
             hint="half of them are calibrated on, the other half judges",
         )
+    if bad := [name for name, array in inputs.items() if not _is_finite(array)]:
+        raise UsageError(
+            f"{path}: expected finite numbers, found NaN or Inf in {', '.join(bad)}",
+            hint="leave those samples out",
+        )
     order = np.random.default_rng(seed).permutation(count)
     used = min(most, max(1, round(count * (1 - JUDGING))))
     samples: list[Sample] = [{name: array[i] for name, array in inputs.items()} for i in order]
     return Data(samples[:used], samples[used:], None if labels is None else labels[order[used:]])
+
+
+def _is_finite(array: AnyArray) -> bool:
+    return not np.issubdtype(array.dtype, np.inexact) or bool(np.isfinite(array).all())
 
 
 def judge(
@@ -121,8 +133,10 @@ def outputs_of(
 
 def _relative_error(found: AnyArray, expected: AnyArray) -> float:
     got, want = found.astype(np.float64), expected.astype(np.float64)
-    spread = float(((want - want.mean(axis=0)) ** 2).sum())
-    return float(((got - want) ** 2).sum()) / spread if spread else 0.0
+    lost, spread = float(((got - want) ** 2).sum()), float(((want - want.mean(axis=0)) ** 2).sum())
+    if spread <= _ROUNDING * float((want**2).sum()):
+        return float("nan") if lost else 0.0
+    return lost / spread
 
 
 def _top1(scores: AnyArray, labels: AnyArray) -> float:

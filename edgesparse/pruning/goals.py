@@ -129,7 +129,7 @@ def _to_time(budget: float, pruner: Pruner) -> Pruned:
         f"a predicted {budget / 1e3:.3g} ms cannot be reached: {given / 1e3:.3g} ms as given,"
         f" {least / 1e3:.3g} ms with the fewest weights"
         f" ({fixed / 1e3:.3g} ms are layers that are not pruned)",
-        hint=f"ask for `--latency {math.ceil(105 * least / given) / 100:g}x` or more",
+        hint=f"ask for `--latency {min(100, math.ceil(105 * least / given)) / 100:g}x` or more",
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgesparse.errors import UsageError
 from edgesparse.geometry import pads_of
 from edgesparse.pruning.activations import Activations, Sample
 from edgesparse.pruning.network import Array, Double, Layer
@@ -22,6 +23,8 @@ from edgesparse.pruning.network import Array, Double, Layer
 # Pixels to estimate moments from: so many, or so many times the columns if that is more.
 MIN_PIXELS = 1 << 13
 PIXELS_PER_COLUMN = 16
+# Squares of larger numbers may add up to more than float32 holds.
+LARGEST = 1e16
 # Pixels gathered before they are multiplied: enough for a matrix product to be efficient.
 _BUFFERED_PIXELS = 4096
 
@@ -55,6 +58,7 @@ class _Sums:
         self.products = np.zeros(shape) if is_paired else self.squares
         self.sums = np.zeros((2, layer.groups, layer.cols))
         self.count = 0
+        self._origins: Array | None = None
         self._pending: list[tuple[Array, Array]] = []
         self._pending_pixels = 0
 
@@ -68,8 +72,17 @@ class _Sums:
     def flush(self) -> None:
         if not self._pending:
             return
-        dense, sparse = (np.concatenate(part, axis=1) for part in zip(*self._pending, strict=True))
+        joined = [np.concatenate(part, axis=1) for part in zip(*self._pending, strict=True)]
         self._pending, self._pending_pixels = [], 0
+        if not all(np.abs(part).max(initial=0) < LARGEST for part in joined):  # nor is NaN below
+            raise UsageError(
+                f"{self.layer.name} reads NaN, Inf or numbers beyond {LARGEST:g} on the samples,"
+                " expected such whose squares can be added",
+                hint="scale the samples as those that the network was trained on",
+            )
+        if self._origins is None:
+            self._origins = self._place_origins(joined)
+        dense, sparse = (part - at for part, at in zip(joined, self._origins, strict=True))
         self.squares += sparse.swapaxes(1, 2) @ sparse
         if self.is_paired:
             self.products += dense.swapaxes(1, 2) @ sparse
@@ -77,16 +90,28 @@ class _Sums:
         self.sums[1] += sparse.sum(axis=1, dtype=np.float64)
         self.count += sparse.shape[1]
 
+    def _place_origins(self, columns: Sequence[Array]) -> Array:
+        """Return what is taken from columns before they are squared: (2, groups, 1, cols).
+
+        Where the mean is taken out anyhow, it is a mean: sums of squares around zero would leave
+        nothing but rounding of inputs that hardly change beside their size.
+        """
+        if self.layer.bias is None:
+            return np.zeros((2, self.layer.groups, 1, self.layer.cols), np.float32)
+        means = [part.mean(axis=1, keepdims=True, dtype=np.float64) for part in columns]
+        return np.stack(means).astype(np.float32)
+
     def moments(self) -> Moments:
         self.flush()
         count = max(1, self.count)
-        dense_mean, mean = self.sums / count
-        if self.layer.bias is None:
-            dense_mean, mean = np.zeros_like(dense_mean), np.zeros_like(mean)
-        hessian = self.squares / count - mean[:, :, None] * mean[:, None]
+        beside = self.sums / count
+        dense_off, off = beside if self.layer.bias is not None else np.zeros_like(beside)
+        hessian = self.squares / count - off[:, :, None] * off[:, None]
         cross = hessian
         if self.is_paired:
-            cross = self.products / count - dense_mean[:, :, None] * mean[:, None]
+            cross = self.products / count - dense_off[:, :, None] * off[:, None]
+        origins = 0.0 if self._origins is None else self._origins[:, :, 0].astype(np.float64)
+        dense_mean, mean = origins + np.stack([dense_off, off])
         return Moments(hessian, cross, dense_mean, mean, self.count)
 
 
@@ -108,6 +133,10 @@ def measure(
         dense: The constants of the network as given, the same each time.
         sparse: Those of the network as pruned so far; None for the network as given.
         seed: Of the choice of pixels.
+
+    Raises:
+        InvalidModelError: onnxruntime cannot run the model.
+        UsageError: A layer reads numbers that are not finite, or too large to be squared.
     """
     sums = [_Sums(layer, sparse is not None) for layer in layers]
     fetch = [layer.input for layer in layers]

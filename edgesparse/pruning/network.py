@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
+from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import foreign_errors
 
 Array = npt.NDArray[np.float32]
@@ -151,6 +152,16 @@ class Network:
     """A model with its constants, and its layers whose weights may change."""
 
     def __init__(self, proto: onnx.ModelProto, limits: Limits | None = None) -> None:
+        """Look for layers.
+
+        Args:
+            proto: The model; it is not changed.
+            limits: What is left dense.
+
+        Raises:
+            UsageError: A layer that is to be left dense is none of the model's.
+        """
+        limits = limits or Limits()
         self.proto = proto
         self.constants = dict(_constants(proto.graph))
         self._users = _users(proto.graph)
@@ -159,7 +170,12 @@ class Network:
         self.declined: list[Declined] = []
         for index, node in enumerate(proto.graph.node):
             if node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul"):
-                self._add(index, node, limits or Limits())
+                self._add(index, node, limits)
+        if unknown := sorted(limits.names - {_name(node) for node in proto.graph.node}):
+            raise UsageError(
+                f"the model has no layers called {', '.join(unknown)}, which were to be left dense",
+                hint=f"it has {', '.join(layer.name for layer in self.layers)}",
+            )
 
     @property
     def prunable(self) -> list[Layer]:
@@ -192,7 +208,7 @@ class Network:
         return proto
 
     def _add(self, index: int, node: onnx.NodeProto, limits: Limits) -> None:
-        name = node.name or node.output[0]
+        name = _name(node)
         place = self._weight_place(node)
         if place is None:
             return
@@ -324,6 +340,10 @@ class Network:
     def _sole_user(self, value: str) -> onnx.NodeProto | None:
         users = self._users[value]
         return users[0] if len(users) == 1 and value not in self._outputs else None
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return str(node.name or node.output[0])
 
 
 def _attributes_only(node: onnx.NodeProto) -> ir.Node:

@@ -114,7 +114,8 @@ def choose_mask(pattern: Pattern, scores: Floats, keep: int, order: Order) -> Ma
     Args:
         pattern: What a unit is, and how many stay of each run.
         scores: (rows, cols), not negative.
-        keep: Weights to keep, rounded to whole units; what the pattern prescribes overrides it.
+        keep: Weights to keep, rounded to whole units, at least one of them: a layer of which
+            nothing is left computes nothing. What the pattern prescribes overrides it.
         order: (rows,), rows in the order of their groups.
     """
     rows, cols = scores.shape
@@ -131,7 +132,8 @@ def choose_mask(pattern: Pattern, scores: Floats, keep: int, order: Order) -> Ma
     ranking = np.argsort(-(units / sizes).reshape(-1), kind="stable")
     kept = np.zeros(units.size, bool)
     total = np.cumsum(sizes.reshape(-1)[ranking])
-    kept[ranking[: int(np.searchsorted(total, keep + 0.5 * pattern.rows * pattern.run))]] = True
+    count = int(np.searchsorted(total, keep + 0.5 * pattern.rows * pattern.run))
+    kept[ranking[: max(1, count)]] = True
     expanded = np.repeat(
         np.repeat(kept.reshape(units.shape), pattern.rows, axis=0), pattern.run, axis=1
     )

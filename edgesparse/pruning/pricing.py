@@ -49,6 +49,7 @@ class Pricing:
 
     Attributes:
         inputs: Names, shapes and dtypes of the network's inputs.
+        output_shape: Of its first output.
     """
 
     def __init__(self, network: Network, target: Target, shapes: compiler.Shapes | None) -> None:
@@ -70,6 +71,7 @@ class Pricing:
             for v in prepared.graph.inputs
             if v.dtype is not None
         ]
+        self.output_shape = editing.shape_of(prepared.graph.outputs[0])
 
     def compiled(self, constants: Mapping[str, Array]) -> Times:
         """Return what the network is predicted to take with other constants, when compiled.

@@ -12,6 +12,7 @@ from edgesparse import compiler
 from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import read_model
 from edgesparse.harness.tensors import Array as AnyArray
+from edgesparse.metrics import check_outputs
 from edgesparse.pruning import moments
 from edgesparse.pruning.activations import Activations
 from edgesparse.pruning.curves import Offer, make_offer, problems_of
@@ -104,6 +105,8 @@ class Pruner:
         self.data: Data = read_data(
             data, self.pricing.inputs, self.options.samples, self.options.seed
         )
+        if self.data.labels is not None:
+            check_outputs("top1", self.data.labels, self.pricing.output_shape, os.fspath(data))
         layers = self.network.layers
         names = [layer.weight for layer in layers]
         names += [layer.bias.name for layer in layers if layer.bias]

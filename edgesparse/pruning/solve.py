@@ -9,7 +9,7 @@ import numpy as np
 
 from edgesparse.pruning import moments, solver
 from edgesparse.pruning.activations import Activations, Sample
-from edgesparse.pruning.curves import Offer, joint_error, problems_of
+from edgesparse.pruning.curves import Offer, group_density, joint_error, problems_of
 from edgesparse.pruning.moments import Moments
 from edgesparse.pruning.network import Array, Double
 from edgesparse.pruning.patterns import UNSTRUCTURED, Mask
@@ -78,8 +78,9 @@ def _solve_layer(
     layer, pattern = offer.layer, choice.pattern or UNSTRUCTURED
     weight = dense[layer.weight]
     problems = problems_of(layer, weight, seen)
+    density = group_density(choice.density, problems)
     pruned = [
-        solver.prune(problem, pattern, choice.density, order)
+        solver.prune(problem, pattern, density, order)
         for problem, order in zip(problems, offer.order_of(pattern), strict=True)
     ]
     found = np.stack([p.weight(each.weight) for p, each in zip(problems, pruned, strict=True)])

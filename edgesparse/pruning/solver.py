@@ -148,8 +148,8 @@ def walk(
 
 def prune(problem: Problem, pattern: Pattern, density: float, order: Order) -> Pruned:
     """Return the matrix at one density: the end of the path, with exchanges and a longer refit."""
-    start = problem.allowed.mean()
-    if density >= start and not pattern.keep:
+    start = float(problem.allowed.mean())
+    if not start or (density >= start and not pattern.keep):
         return _finished(problem, problem.target, problem.allowed)
     walked = list(walk(problem, pattern, densities_to(density, start), order))[-1]
     best = _finished(problem, walked.weight, walked.mask)

@@ -51,6 +51,8 @@ class Distillation(Part):
             for network, kept in listened
             for name in names
         ]
+        # Of several passes, such as one that validates, the last one counts.
+        self._hooks.append(model.register_forward_pre_hook(_start_anew(self._of_student)))
 
     def penalty(self, inputs: torch.Tensor) -> torch.Tensor | float:
         """Return the mean distance over the layers, scaled; the teacher sees the same inputs."""
@@ -74,6 +76,14 @@ def _spread(names: list[str]) -> list[str]:
     """Return a few names, evenly spread, the last one among them."""
     count = min(LAYERS, len(names))
     return [names[(index + 1) * len(names) // count - 1] for index in range(count)]
+
+
+def _start_anew(kept: list[torch.Tensor]) -> Any:
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        del module, inputs
+        kept.clear()
+
+    return hook
 
 
 def _keep_in(kept: list[torch.Tensor]) -> Any:

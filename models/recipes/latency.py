@@ -12,9 +12,10 @@ Fine-Grained Group Sparsity" (a pattern of its own for each operator); the choic
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 
 import numpy as np
 import torch
@@ -23,7 +24,12 @@ from torch import nn
 from edgesparse.errors import UsageError
 from edgesparse.models import export
 from edgesparse.models.recipes.layers import LEAST_WEIGHTS, prunable_layers, to_matrix
-from edgesparse.models.recipes.patterns import magnitude_mask, parse_pattern, why_not
+from edgesparse.models.recipes.patterns import (
+    check_sparsity,
+    magnitude_mask,
+    parse_pattern,
+    why_not,
+)
 from edgesparse.pruning.patterns import UNSTRUCTURED, Pattern
 from edgesparse.pruning.tradeoff import Curve, Menu
 
@@ -46,7 +52,8 @@ def latency_mix(
     """Return name -> pattern and sparsity of every layer, for `Pruner(goals=...)`.
 
     Args:
-        model: A trained model; it is exported as it is, and put back into its mode.
+        model: A trained model; it is exported as it is, and its parts are put back into their
+            modes.
         shape: Of its input.
         sparsity: That of the reference; what the mix comes to is another.
         target: What times are predicted for.
@@ -55,15 +62,16 @@ def latency_mix(
             that the mix may take.
 
     Raises:
-        UsageError: A pattern is unknown, or no layer is known to the compiler by its weight.
+        UsageError: A pattern is unknown, the sparsity is none, no mix is as fast as the reference,
+            or no layer is known to the compiler by its weight.
     """
+    check_sparsity(sparsity)
     layers = prunable_layers(model, LEAST_WEIGHTS)
     parsed = [parse_pattern(name) for name in patterns]
-    was_training = model.training
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"
-        export.export_onnx(model, shape, path)
-        model.train(was_training)
+        with _modes_kept(model):
+            export.export_onnx(model, shape, path)
         priced = _Priced(path, target, layers)
     curves = [
         [
@@ -71,17 +79,35 @@ def latency_mix(
             for pattern in parsed
             if why_not(layers[name], pattern) is None
         ]
+        or [priced.as_given(name)]
         for name in priced.names
     ]
     menu = Menu(curves, [layers[name].weight.numel() for name in priced.names])
     budget = sum(
         priced.microseconds(name, sparsity, parse_pattern(reference)) for name in priced.names
     )
+    if menu.least_us > budget:
+        raise UsageError(
+            f"{reference} at a sparsity of {sparsity:g} is predicted to take {budget:.3g} us,"
+            f" but the layers cannot be brought below {menu.least_us:.3g} us",
+            hint="ask for a smaller sparsity, or offer other patterns",
+        )
     chosen = menu.within_us(budget)
     return {
         name: (choice.pattern or UNSTRUCTURED, 1 - choice.density)
         for name, choice in zip(priced.names, chosen, strict=True)
     }
+
+
+@contextlib.contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every part of a model back into its own mode: frozen norms stay in theirs."""
+    modes = [(part, part.training) for part in model.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class _Priced:
@@ -109,12 +135,18 @@ class _Priced:
         self.names = list(self._layers)
 
     def microseconds(self, name: str, sparsity: float, pattern: Pattern) -> float:
-        """Return the predicted time of a layer, as pruned by magnitude."""
+        """Return the predicted time of a layer, pruned by magnitude if the pattern fits it."""
         module = self._modules[name]
         if why_not(module, pattern) is not None:
-            sparsity = 0.0
+            return float(self.as_given(name).us[0])
         kept = to_matrix(module, magnitude_mask(module, sparsity, pattern)).numpy()
         return self._pricing.microseconds(self._layers[name], kept[None], _in_order(kept))
+
+    def as_given(self, name: str) -> Curve:
+        """Return the curve of a layer that no pattern fits: one point."""
+        kept = _ones(to_matrix(self._modules[name], self._modules[name].weight))
+        us = self._pricing.microseconds(self._layers[name], kept, _in_order(kept[0]))
+        return Curve(None, np.ones(1), np.zeros(1), np.array([us]))
 
     def curve(self, name: str, pattern: Pattern) -> Curve:
         """Return error and predicted time over density."""

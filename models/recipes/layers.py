@@ -15,7 +15,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 def prunable_layers(model: nn.Module, least_weights: int = 0) -> dict[str, nn.Module]:
-    """Return name -> layer: linear layers and convolutions, but the first and depthwise ones.
+    """Return name -> layer: linear layers and convolutions, but the first and those with groups.
 
     Layers with fewer than `least_weights` are left out, too.
 
@@ -23,11 +23,12 @@ def prunable_layers(model: nn.Module, least_weights: int = 0) -> dict[str, nn.Mo
     depthwise ones have few weights and stay dense.
     """
     kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
-    layers = [(name, part) for name, part in model.named_modules() if isinstance(part, kinds)]
+    layers = {name: part for name, part in model.named_modules() if isinstance(part, kinds)}
+    first = next((part for part in layers.values() if not isinstance(part, nn.Linear)), None)
     return {
         name: layer
-        for index, (name, layer) in enumerate(layers)
-        if (isinstance(layer, nn.Linear) or (index > 0 and layer.groups == 1))
+        for name, layer in layers.items()
+        if (isinstance(layer, nn.Linear) or (layer is not first and layer.groups == 1))
         and layer.weight.numel() >= least_weights
     }
 

@@ -129,10 +129,11 @@ def factored(layer: nn.Module, sparsity: float) -> nn.Sequential:
         matrix = layer.weight.flatten(1)
         left, right = approximate(matrix, rank_at(matrix.shape, sparsity))
         rank, has_bias = left.shape[1], layer.bias is not None
+        like = {"device": matrix.device, "dtype": matrix.dtype}
         first: nn.Module
         if isinstance(layer, nn.Linear):
-            first = nn.Linear(layer.in_features, rank, bias=False)
-            second: nn.Module = nn.Linear(rank, layer.out_features, bias=has_bias)
+            first = nn.Linear(layer.in_features, rank, bias=False, **like)
+            second: nn.Module = nn.Linear(rank, layer.out_features, bias=has_bias, **like)
         else:
             first = nn.Conv2d(
                 layer.in_channels,
@@ -142,8 +143,10 @@ def factored(layer: nn.Module, sparsity: float) -> nn.Sequential:
                 layer.padding,
                 layer.dilation,
                 bias=False,
+                padding_mode=layer.padding_mode,
+                **like,
             )
-            second = nn.Conv2d(rank, layer.out_channels, 1, bias=has_bias)
+            second = nn.Conv2d(rank, layer.out_channels, 1, bias=has_bias, **like)
         first.weight.copy_(right.reshape(first.weight.shape))
         second.weight.copy_(left.reshape(second.weight.shape))
         if has_bias:

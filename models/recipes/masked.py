@@ -72,6 +72,13 @@ def attach(layer: nn.Module, masked: Masked) -> None:
     parametrize.register_parametrization(layer, "weight", masked)
 
 
+def is_computed(layer: nn.Module) -> bool:
+    """Return whether a weight is made of others, as weight_norm's: zeros in it would not last."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return not hasattr(layer.parametrizations.weight, "original")
+    return not isinstance(layer.weight, nn.Parameter)
+
+
 def original(layer: nn.Module) -> torch.Tensor:
     """Return the weight that learns, masked or not."""
     is_masked = parametrize.is_parametrized(layer, "weight")
@@ -80,5 +87,8 @@ def original(layer: nn.Module) -> torch.Tensor:
 
 
 def remove(layer: nn.Module) -> None:
-    """Leave the masked weight behind as the layer's own."""
+    """Leave the masked weight behind as the layer's own; copies of the layer stay as they are."""
+    # torch takes `weight` off the layer's class, which it has in common with its copies.
+    kind = type(layer)
+    layer.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

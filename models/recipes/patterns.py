@@ -24,7 +24,7 @@ from torch import nn
 
 from edgesparse.errors import UsageError
 from edgesparse.models.recipes.layers import channels_of, from_matrix, to_matrix
-from edgesparse.models.recipes.masked import original
+from edgesparse.models.recipes.masked import is_computed, original
 from edgesparse.pruning.patterns import MAX_ROWS, MAX_RUN, UNSTRUCTURED, Pattern, choose_mask
 
 HINT = "use one of: unstructured, block2, block4, block8, quad4, block2xquad4, 2:4, 1:8, ..."
@@ -86,6 +86,8 @@ def resolve_sparsity(pattern: str, sparsity: float | None) -> float:
 
 def why_not(layer: nn.Module, pattern: Pattern) -> str | None:
     """Return why a layer cannot be pruned in a pattern, or None when it can."""
+    if is_computed(layer):
+        return "its weight is computed from other parameters"
     period = max(pattern.run, pattern.period)
     if channels_of(layer) % period:
         return f"{channels_of(layer)} input channels are no multiple of {period}"

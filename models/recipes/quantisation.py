@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from edgesparse.models.recipes import masked
 from edgesparse.models.training import Part
 
 WEIGHT_LEVELS = 127  # on each side of zero
@@ -89,4 +90,4 @@ class Quantiser(Part):
             hook.remove()
         for layer in self._layers.values():
             if parametrize.is_parametrized(layer, "weight"):
-                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+                masked.remove(layer)

@@ -12,15 +12,38 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Reads a character of UTF-8 that is not ASCII; returns its bytes, or 1 for a byte that is none. */
+static int read_character(const unsigned char *c, uint32_t *code) {
+  int more = *c >= 0xf0 ? 3 : *c >= 0xe0 ? 2 : 1;
+  *code = *c & (0x3fu >> more);
+  for (int i = 1; i <= more; i++) {
+    if (*c < 0xc2 || *c > 0xf4 || (c[i] & 0xc0) != 0x80) {
+      *code = 0xfffd;
+      return 1;
+    }
+    *code = *code << 6 | (c[i] & 0x3fu);
+  }
+  if (*code >> 11 == 0x1b || *code > 0x10ffff) {
+    *code = 0xfffd; /* half of a pair of UTF-16, or beyond Unicode */
+  }
+  return 1 + more;
+}
+
 static void print_json_string(const char *text) {
+  const unsigned char *c = (const unsigned char *)text;
   putchar('"');
-  for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
-    if (*c == '"' || *c == '\\') {
-      printf("\\%c", *c);
-    } else if (*c < 0x20 || *c >= 0x7f) {
-      printf("\\u%04x", *c);
+  while (*c != 0) {
+    uint32_t code = *c;
+    c += code < 0x80 ? 1 : read_character(c, &code);
+    if (code == '"' || code == '\\') {
+      printf("\\%c", (int)code);
+    } else if (code >= 0x10000) {
+      unsigned high = 0xd7c0u + (code >> 10), low = 0xdc00u + code % 1024;
+      printf("\\u%04x\\u%04x", high, low);
+    } else if (code < 0x20 || code >= 0x7f) {
+      printf("\\u%04x", (unsigned)code);
     } else {
-      putchar(*c);
+      putchar((int)code);
     }
   }
   putchar('"');

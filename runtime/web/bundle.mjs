@@ -52,15 +52,14 @@ export async function openBundle(source, options) {
   const opened = await (isFolder ? openFolder : openContents)(source, { ...options, notes });
   const section = (name) => WebAssembly.Module.customSections(opened.module, name)[0];
   const own = section("edgesparse");
-  if (!own) {
-    throw new ModelError("bundle", "loading the module: it is not a model that edgesparse compiled");
-  }
+  refuse(!own, "loading the module: it is not a model that edgesparse compiled");
+  const isForOne = !WebAssembly.Module.imports(opened.module)[0];
+  refuse(isForOne === opened.threads > 1, "loading the module: it is for another number of threads");
   const about = await parse(own, "the module's description");
   const manifest = checkManifest(opened.manifest ?? about);
-  if (manifest.weights_sha256 !== about.weights_sha256) {
-    throw new ModelError("bundle", "the manifest belongs to another model than the module");
-  }
-  opened.fill ??= fillFrom(section(WEIGHTS), "weights missing");
+  const isOther = manifest.weights_sha256 !== about.weights_sha256;
+  refuse(isOther, "the manifest belongs to another model than the module");
+  opened.fill ??= fillFrom(section(WEIGHTS));
   // What an instance's data take; a shared memory must be made before there is one.
   const dataEnd = STACK_BYTES + about.module_bytes + PAGE_BYTES;
   return { ...opened, manifest, simd: about.simd, notes, dataEnd };
@@ -74,7 +73,7 @@ async function openContents(source, { threads, onProgress, notes }) {
   if (manifest) {
     checkManifest(manifest);
   }
-  const fill = weights && fillFrom(weights, "", onProgress);
+  const fill = weights && fillFrom(weights, onProgress);
   return { manifest, module, threads: count, fill };
 }
 
@@ -104,8 +103,8 @@ async function openFolder(source, { threads, simd, onProgress, signal, notes }) 
 function chooseBuild(builds = [], simd, notes) {
   const wanted = simd ? builds.filter((build) => build.simd === simd) : builds;
   if (wanted.length === 0) {
-    const names = builds.map((build) => build.simd).join(" or ");
-    throw new ModelError("input", `simd: expected ${names}, found ${simd}`);
+    const names = builds.map((build) => build.simd);
+    throw new ModelError("input", `simd: expected ${names.join(" or ")}, found ${simd}`);
   }
   const found = wanted.find(({ features }) => !features.some(isMissing));
   if (!found) {
@@ -133,8 +132,7 @@ async function folderUrl(source) {
 /** What is read of a response; node takes 28 ms to load its own. */
 function inOnePiece(bytes) {
   const pieces = [{ value: bytes }, { done: true }];
-  const reader = { read: () => pieces.shift() };
-  return { arrayBuffer: () => bytes, body: { getReader: () => reader } };
+  return { arrayBuffer: () => bytes, body: { getReader: () => ({ read: () => pieces.shift() }) } };
 }
 
 /** Returns a response that is fine, of a file, too. */
@@ -170,18 +168,20 @@ function parse(bytes, what) {
   return attempt("bundle", `${what} is not JSON`, null, () => JSON.parse(new TextDecoder().decode(bytes)));
 }
 
+function refuse(isWrong, why) {
+  if (isWrong) {
+    throw new ModelError("bundle", why);
+  }
+}
+
 function checkManifest(manifest) {
   const { edgesparse, schema, target, inputs, outputs } = manifest ?? {};
-  const refuse = (isWrong, why) => {
-    if (isWrong) {
-      throw new ModelError("bundle", `the manifest ${why}`);
-    }
-  };
-  refuse(!edgesparse, "is not edgesparse's");
-  refuse(schema !== SCHEMA, `has schema ${schema}, expected ${SCHEMA}`);
-  refuse(!target?.triple?.startsWith("wasm32"), `is of a bundle for ${target?.triple}, not for WebAssembly`);
+  refuse(!edgesparse, "the manifest is not edgesparse's");
+  refuse(schema !== SCHEMA, `the manifest has schema ${schema}, expected ${SCHEMA}`);
+  const { triple } = target ?? {};
+  refuse(!triple?.startsWith("wasm32"), `the manifest is of a bundle for ${triple}, not for WebAssembly`);
   for (const { name, dtype } of [...inputs, ...outputs]) {
-    refuse(!ARRAY_TYPES[dtype], `has a tensor ${name} of unknown dtype ${dtype}`);
+    refuse(!ARRAY_TYPES[dtype], `the manifest has a tensor ${name} of unknown dtype ${dtype}`);
   }
   return manifest;
 }
@@ -192,12 +192,10 @@ function wrongLength(expected, found) {
   return new ModelError("weights", `opening the weights: expected ${expected} bytes, found ${found}`);
 }
 
-function fillFrom(source, missing, onProgress) {
+function fillFrom(source, onProgress) {
   const bytes = source && toBytes(source, "weights");
   return async (view, verify) => {
-    if (!bytes) {
-      throw new ModelError("bundle", `expected {wasm, weights}, ${missing}`);
-    }
+    refuse(!bytes, "expected {wasm, weights}, weights missing");
     if (bytes.length !== view.length) {
       throw wrongLength(view.length, bytes.length);
     }
@@ -207,17 +205,15 @@ function fillFrom(source, missing, onProgress) {
   };
 }
 
-async function openCache(key) {
-  try {
-    return key ? await globalThis.caches?.open("edgesparse") : null;
-  } catch {
-    return null; // a page that may keep nothing
-  }
-}
-
 async function findWeights(key, request) {
-  const cache = await openCache(key);
-  const kept = await cache?.match(key);
+  let cache;
+  let kept;
+  try {
+    cache = key ? await globalThis.caches?.open("edgesparse") : null;
+    kept = await cache?.match(key);
+  } catch {
+    // a page that may keep nothing, or whose cache is damaged
+  }
   return { cache, kept, fresh: kept ? null : await request() };
 }
 

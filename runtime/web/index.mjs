@@ -93,14 +93,15 @@ export class Session {
     const { exports } = await WebAssembly.instantiate(module);
     this.#memory = exports.memory;
     const { end } = this.#settle(exports);
-    const pages = Math.ceil((end - this.#memory.buffer.byteLength) / PAGE_BYTES);
-    await allocating(end, () => this.#memory.grow(Math.max(0, pages)));
+    const missing = Math.max(0, end - this.#memory.buffer.byteLength);
+    await allocating(end, () => this.#memory.grow(Math.ceil(missing / PAGE_BYTES)));
   }
 
   /** The size of a shared memory is fixed before there is an instance to ask where its data end. */
   async #instantiateShared(module, dataEnd) {
     const { end } = layOut(dataEnd, this);
-    this.#memory = await allocating(end, () => sharedMemory(Math.ceil(end / PAGE_BYTES)));
+    const pages = Math.ceil(end / PAGE_BYTES);
+    this.#memory = await allocating(end, () => sharedMemory(pages));
     this.#team = new Team(this.#memory);
     this.#settle(await this.#team.instantiate(module, this.#memory));
   }
@@ -146,7 +147,7 @@ export class Session {
     const isWithin = first >= 0 && first <= last && last <= this.stepCount;
     const status = this.#team && isWithin
       ? this.#runTogether(first, last)
-      : this.#exports.es_run_steps(...this.#arguments, first, last);
+      : this.#exports.es_run_steps(...this.#arguments, isWithin ? first : -1, last);
     this.#check(status, "model", "running the model");
   }
 

@@ -36,7 +36,7 @@ export async function attempt(code, doing, signal, action) {
 }
 
 export function isNode() {
-  return !!globalThis.process?.versions?.node;
+  return globalThis.process?.versions?.node;
 }
 
 /** Imports a module of node's; bundlers are told to leave it alone. */

@@ -148,7 +148,8 @@ export class Team {
 
   /** Waits until a word is no longer `value`; asleep where that is allowed. */
   #wait(index, value) {
-    let [left, before] = [STALL_MS, performance.now()];
+    let left = STALL_MS;
+    let before = performance.now();
     while (Atomics.load(this.#words, index) === value) {
       if (this.#sleeps) {
         Atomics.wait(this.#words, index, value, SLICE_MS);

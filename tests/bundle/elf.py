@@ -9,6 +9,7 @@ from pathlib import Path
 PT_LOAD = 1
 SHT_SYMTAB, SHT_DYNAMIC, SHT_DYNSYM = 2, 6, 11
 DT_NEEDED = 1
+STB_GLOBAL = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +40,24 @@ class Elf:
     def static_symbols(self) -> tuple[set[str], set[str]]:
         return self._symbols(SHT_SYMTAB)
 
+    def global_symbols(self) -> tuple[set[str], set[str]]:
+        """Like static_symbols, without those that no other object sees."""
+        return self._symbols(SHT_SYMTAB, least_binding=STB_GLOBAL)
+
     def needed_libraries(self) -> int:
         (section,) = (s for s in self.sections if s.kind == SHT_DYNAMIC)
         tags = [self._number("<q", section.offset + i) for i in range(0, section.size, 16)]
         return tags.count(DT_NEEDED)
 
-    def _symbols(self, kind: int) -> tuple[set[str], set[str]]:
+    def _symbols(self, kind: int, least_binding: int = 0) -> tuple[set[str], set[str]]:
         defined: set[str] = set()
         undefined: set[str] = set()
         (section,) = (s for s in self.sections if s.kind == kind)
         names = self.sections[section.link].offset
         for offset in range(section.offset + 24, section.offset + section.size, 24):
-            name, _, _, index = struct.unpack_from("<IBBH", self.data, offset)
+            name, info, _, index = struct.unpack_from("<IBBH", self.data, offset)
+            if info >> 4 < least_binding:
+                continue
             end = self.data.index(b"\0", names + name)
             text = self.data[names + name : end].decode()
             (defined if index else undefined).add(text)

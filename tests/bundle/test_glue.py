@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 from bundle.toy import toy_plan, zig
 
-from edgesparse import glue
+import edgesparse
+from edgesparse import glue, runtime
+from edgesparse.compiler import c_identifier
+from edgesparse.errors import UsageError
 from edgesparse.plan import Step, TensorSpec
 
 DIGEST = "0f" * 32
@@ -28,6 +32,15 @@ def test_scattered_steps_are_a_bug() -> None:
 def test_the_plans_name_is_an_identifier() -> None:
     with pytest.raises(ValueError, match="not a C identifier"):
         glue.descriptor(toy_plan("2 x"), DIGEST)
+
+
+def test_no_models_function_has_a_name_of_the_header(tmp_path: Path) -> None:
+    header = runtime.source("include/edgesparse.h").decode()
+    for taken in set(re.findall(r"(?<!<)\b(\w+)_model\b", header)) | {"es"}:
+        assert c_identifier(taken) == f"m_{taken}"
+        with pytest.raises(UsageError, match=f"'{taken}' is taken") as caught:
+            edgesparse.compile("model.onnx", output=tmp_path / "out", name=taken)
+        assert f"--name m_{taken}" in caught.value.hint
 
 
 def test_a_name_cannot_leave_its_comment() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from bundle.elf import Elf
 from bundle.fixtures import MODEL_SHA256, write_toy
+from bundle.parallel import parallel_plan
 from bundle.toy import SOURCE, toy_object, toy_plan, zig, zig_object
 
-from edgesparse import link
+from edgesparse import codegen, link
 from edgesparse.bundle import Bundle, write_bundle
 from edgesparse.errors import DeviceError
-from edgesparse.target import ARM64, WASM, Target
+from edgesparse.target import ARM64, WASM, Target, resolve_target
 
 EXPORTS = {*link.PUBLIC_SYMBOLS, "toy_model"}
 
@@ -41,6 +42,16 @@ def test_object_keeps_its_symbols_and_loses_debug_sections(native_bundle: Bundle
     assert "toy_main" in defined
     assert undefined <= {"memcpy"}
     assert b".debug" not in (native_bundle.path / "model.o").read_bytes()
+
+
+@pytest.mark.parametrize("target", ["host", "arm64", "arm64-a55"])
+def test_object_defines_the_models_symbols_only(target: str, tmp_path: Path) -> None:
+    resolved, plan = resolve_target(target), parallel_plan()
+    code = codegen.build_object(plan, resolved)
+    bundle = write_bundle(plan, resolved, code, tmp_path / "toy", MODEL_SHA256)
+    defined, undefined = Elf(bundle.path / "model.o").global_symbols()
+    assert defined == {"toy_main", *plan.kernels}
+    assert undefined <= {"es_barrier", "memcpy", "memset"}
 
 
 def test_archive_leaves_memcpy_to_the_program(host_bundle: Bundle) -> None:

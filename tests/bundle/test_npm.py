@@ -72,3 +72,9 @@ def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
     assert {"manifest.json", "model.wasm", "weights.bin"} <= set(named)
     readable = re.findall(r'new URL\("([^"]+)"', (wasm_bundle.path / "src/files.mjs").read_text())
     assert [f"../{path}" for path in named if path != "worker.mjs"] == readable
+
+
+@pytest.mark.parametrize(("model", "package"), [("_Net", "net"), ("__", "model")])
+def test_the_packages_name_is_one_that_npm_takes(model: str, package: str) -> None:
+    contents = npm.package_files(model, ["model.wasm"], True)["package.json"]
+    assert json.loads(contents)["name"] == package

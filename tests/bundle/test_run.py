@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import platform
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +43,13 @@ def test_threads_do_not_share_an_arena(host_bundle: Bundle) -> None:
     with ThreadPoolExecutor(4) as pool:
         for inputs, found in zip(samples, pool.map(host_bundle.run, samples), strict=True):
             assert_same(found, toy_outputs(inputs))
+
+
+def test_a_bundle_that_has_run_is_sent_and_copied(host_bundle: Bundle) -> None:
+    expected = toy_outputs(toy_inputs())
+    assert_same(host_bundle.run(toy_inputs()), expected)
+    for other in (pickle.loads(pickle.dumps(host_bundle)), copy.deepcopy(host_bundle)):
+        assert_same(other.run(toy_inputs()), expected)
 
 
 @pytest.mark.parametrize(

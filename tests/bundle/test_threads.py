@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +175,52 @@ def test_two_bundles_on_threads_do_not_meet_each_other(host: Target, tmp_path: P
         assert_same(serial.run(toy_inputs(seed), 3), toy_outputs(toy_inputs(seed)))
         found = parallel.run(parallel_inputs(seed), 2)
         assert_same(found, parallel_outputs(parallel_inputs(seed)))
+
+
+INTERRUPTED = """
+import random, signal, sys
+import numpy as np
+from edgesparse import Bundle
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+bundle = Bundle(sys.argv[1])
+inputs = {spec.name: np.ones(spec.shape, spec.dtype) for spec in bundle.inputs}
+expected = bundle.run(inputs)["y"]
+signal.signal(signal.SIGALRM, interrupt)
+random.seed(0)
+for attempt in range(100):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 2e-3))
+        while True:
+            bundle.run(inputs, threads=2 + attempt % 2)
+    except KeyboardInterrupt:
+        np.testing.assert_array_equal(bundle.run(inputs, threads=1 + attempt % 3)["y"], expected)
+"""
+
+FORKED = """
+import os, sys
+import numpy as np
+from edgesparse import Bundle
+
+bundle = Bundle(sys.argv[1])
+inputs = {spec.name: np.ones(spec.shape, spec.dtype) for spec in bundle.inputs}
+expected = bundle.run(inputs, threads=2)["y"]
+child = os.fork()
+np.testing.assert_array_equal(bundle.run(inputs, threads=2)["y"], expected)
+if child == 0:
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("script", [INTERRUPTED, FORKED], ids=["interrupted", "forked"])
+def test_no_thread_is_waited_for_in_vain(parallel_bundle: Bundle, script: str) -> None:
+    command = [sys.executable, "-c", script, str(parallel_bundle.path)]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            assert process.wait(timeout=30) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -120,6 +120,17 @@ def test_missing_parents_and_empty_directories_are_fine(tmp_path: Path) -> None:
     write_toy(WASM, tmp_path / "empty")
 
 
+@pytest.mark.parametrize("output", [".", "..", "../../full"])
+def test_the_current_directory_is_not_pulled_away(tmp_path: Path, monkeypatch, output) -> None:
+    inner = tmp_path / "full" / "empty"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    with pytest.raises(OutputError, match="another directory than the current one"):
+        check_output(Path(output))
+    check_output(Path("new"))
+    check_output(tmp_path / "full" / "new")
+
+
 def test_a_foreign_directory_is_refused_and_kept(tmp_path: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("years of work")

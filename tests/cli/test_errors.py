@@ -49,6 +49,22 @@ def test_usage_errors(run, arguments, message) -> None:
     assert outcome.err.startswith("error: ")
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["check", "m.onnx", "b", option] for option in ("--rtol", "--atol", "--max-drop")),
+        *(["bench", "b", option] for option in ("--seconds", "--cooldown")),
+        *(["results", "compare", "--since"], ["tune", "m.onnx", "--seconds"]),
+        ["zoo", "build", "mobilenet_v1", "-o", "f", "--width"],
+    ],
+)
+def test_numbers_are_finite(run, arguments, number) -> None:
+    outcome = run(*arguments, number)
+    assert outcome.code == 2
+    assert f"invalid value for '{arguments[-1]}': {number} is no finite number" in outcome.err
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -136,6 +152,16 @@ def test_unwritable_report(run, make_bundle) -> None:
     assert outcome.code == 1
     assert "cannot write gone/r.html" in outcome.err
     assert "hint: choose another file with `--html`" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--trace", "--db"])
+def test_what_cannot_be_kept_is_shown(run, make_bundle, tmp_path, option) -> None:
+    make_bundle()
+    (tmp_path / "folder").mkdir()
+    outcome = run("bench", "out", "--runs", 3, "--warmup", 1, option, "folder", "--json")
+    assert outcome.code == 1
+    assert outcome.document["results"][0]["runs"] == 3
+    assert "folder" in outcome.err
 
 
 def test_unwritable_trace(run, make_bundle) -> None:
@@ -262,6 +288,18 @@ def test_two_devices_in_one_bench(run, make_bundle, monkeypatch) -> None:
     outcome = run("bench", "a", "b")
     assert outcome.code == 2
     assert "run on different devices: host and node" in outcome.err
+
+
+def test_results_stand_only_where_there_are_any(run, make_bundle, monkeypatch) -> None:
+    monkeypatch.setattr("edgesparse.harness.local._node", lambda: None)
+    make_bundle("a")
+    make_bundle("b", target="wasm", triple="wasm32-unknown-unknown")
+    options = ["--device", "host", "--device", "node", "--runs", 1, "--warmup", 0]
+    outcome = run("bench", "a", "b", *options)
+    assert outcome.code == 6
+    assert "device node" in outcome.err and "device host" in outcome.err
+    assert "results stand" not in outcome.err
+    assert "hint: the other devices' results stand" in run("bench", "a", *options).err
 
 
 def test_our_own_bugs_keep_their_traceback(run, monkeypatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from edgesparse.bundle import Bundle
 from edgesparse.cli import farm as verb
 from edgesparse.errors import DeviceError, EdgeSparseError, InvalidModelError
 from edgesparse.farm import FarmRow, read_matrix, run_farm
-from edgesparse.farm.executors import EXECUTORS
+from edgesparse.farm.executors import EXECUTORS, Pool, prepare_worker
 from edgesparse.farm.running import failure_of, plan_farm
 from edgesparse.farm.tasks import CompileTask, compile_task
 from edgesparse.harness.devices import HostDevice
@@ -309,6 +311,16 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_is_done(write_model, tmp_path) 
             time.sleep(0.05)
     assert (tmp_path / "farm-out" / "bundles" / "double-host" / "bundle").is_dir()
     assert not list((tmp_path / "farm-out").rglob("results/*"))
+
+
+@pytest.mark.parametrize("prepare", [None, prepare_worker])
+def test_a_worker_hears_no_ctrl_c_before_it_is_prepared(prepare) -> None:
+    blocked = [signal.SIG_BLOCK, []]
+    here = signal.pthread_sigmask(*blocked)
+    with Pool(1, multiprocessing.get_context("spawn"), prepare) as pool:
+        there = pool.submit(signal.pthread_sigmask, *blocked).result(60)
+    assert (signal.SIGINT in there) == (prepare is None)
+    assert signal.pthread_sigmask(*blocked) == here
 
 
 def test_without_ray(write_model, tmp_path) -> None:

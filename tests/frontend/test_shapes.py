@@ -1,3 +1,4 @@
+import compiled
 import numpy as np
 import onnx
 import pytest
@@ -137,3 +138,25 @@ def test_stale_intermediate_shapes_are_forgotten(tmp_path):
     onnx.save(proto, path)
     graph = frontend.load(path, {"x": (3, 4)}).graph
     assert graph[0].outputs[0].shape == (3, 4)
+
+
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool", "AveragePool <count_include_pad = 1>"])
+@pytest.mark.parametrize(
+    ("window", "extents"),
+    [
+        ("kernel_shape = [1, 1], strides = [2, 2]", (5, 4)),
+        ('auto_pad = "VALID", kernel_shape = [1, 2], strides = [2, 2]', (5, 4)),
+        ('auto_pad = "SAME_UPPER", kernel_shape = [2, 2], strides = [2, 2]', (5, 4)),
+        ("kernel_shape = [2, 2], strides = [2, 2], pads = [1, 0, 1, 1]", (5, 4)),
+        ("kernel_shape = [3, 3], strides = [2, 3], pads = [1, 1, 1, 2]", (6, 3)),
+    ],
+)
+def test_windows_that_begin_behind_the_input_are_not_counted(pool, window, extents):
+    name, _, more = pool.partition(" <")
+    attributes = ", ".join(["ceil_mode = 1", window, *filter(None, [more.rstrip(">")])])
+    rows, columns = extents
+    model = texts.proto(
+        f"(float[1, 2, 10, 7] x) => (float[1, 2, {rows}, {columns}] y)"
+        f" {{ p = {name} <{attributes}> (x) y = Neg(p) }}"
+    )
+    compiled.assert_same_as_onnxruntime(model)

@@ -199,11 +199,13 @@ def test_a_file_that_cannot_be(tmp_path: pathlib.Path) -> None:
     assert not (tmp_path / "none.sqlite").exists()
 
 
-def test_a_result_that_is_not_there(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("number", [7, 2**63])
+def test_a_result_that_is_not_there(tmp_path: pathlib.Path, number: int) -> None:
     with Store(tmp_path / "r.sqlite") as store:
         for ask in (store.one, store.document, store.samples):
-            with pytest.raises(UsageError, match="holds no result 7"):
-                ask(7)
+            with pytest.raises(UsageError, match=f"holds no result {number}"):
+                ask(number)
+        assert store.find(threads=number) == []
 
 
 WRITER = """

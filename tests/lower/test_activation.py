@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compiled
 import numpy as np
 import pytest
+import texts
 from node_runner import Case, check, lower_case
 
 from edgesparse.errors import UnsupportedModelError
@@ -118,6 +120,13 @@ def test_prelu():
         Case("PRelu", [floats(2, 4, 3, 3), floats(4, 1, 1)], constants=(1,), layouts=PLANES),
         Case("PRelu", [floats(2, 4), floats(1)]),
     )
+
+
+@pytest.mark.parametrize("slope", [(4,), (1, 2, 4, 3, 3), (3, 1, 1, 1)])
+def test_slopes_that_do_not_broadcast_to_the_input_are_refused(slope):
+    text = "(float[1, 4, 3, 3] x) => (float[1, 4, 3, 3] y) { y = PRelu(x, w) }"
+    with pytest.raises(UnsupportedModelError, match=r"PRelu .*a slope of shape \["):
+        compiled.plan_of(texts.proto(text, w=floats(*slope)))
 
 
 def test_clip():

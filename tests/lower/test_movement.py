@@ -209,6 +209,21 @@ def test_resize_nearest(coordinates, rounding):
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("coordinates", "rounding", "shape", "sizes"),
+    [
+        ("align_corners", "floor", (17, 8), (56, 24)),
+        ("align_corners", "ceil", (5, 4), (61, 8)),
+        ("half_pixel_symmetric", "floor", (18, 4), (6, 8)),
+        ("half_pixel_symmetric", "ceil", (11, 4), (29, 8)),
+    ],
+)
+def test_resize_nearest_meets_pixels_exactly(coordinates, rounding, shape, sizes):
+    attributes = {"coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(1, 1, *shape)
+    check(Case("Resize", [x, None, None, ints(1, 1, *sizes)], attributes, (3,), tolerance=0))
+
+
 def test_doubling_is_a_copy():
     scales = np.array([1, 1, 2, 2], np.float32)
     attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

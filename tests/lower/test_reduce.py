@@ -83,6 +83,13 @@ def test_integers():
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize("op", ["ReduceL2", "ReduceLogSum", "ReduceLogSumExp"])
+def test_roots_and_logarithms_of_integers_are_refused(op):
+    case = Case(op, [np.ones((3, 4), np.int32), axes(1)], constants=(1,))
+    with pytest.raises(UnsupportedModelError, match=rf"{op} .*element type int32"):
+        lower_case(case)
+
+
 def test_no_axes_reduces_all_or_nothing():
     x = floats(3, 4)
     check(
@@ -93,6 +100,15 @@ def test_no_axes_reduces_all_or_nothing():
         Case("ReduceMean", [floats(1, 1), axes(0)], {}, (1,)),
         Case("ReduceSum", [np.array(3, np.float32)]),
     )
+
+
+def test_no_axes_leave_a_function_of_every_element():
+    x, attributes = 1 - positive(3, 4), {"noop_with_empty_axes": 1}
+    check(*(
+        Case(op, [abs(x) if op == "ReduceLogSum" else x, *over], attributes, (1,), layouts, 1e-6)
+        for op in OPS
+        for over, layouts in (([axes()], {}), ([], PLANES))
+    ))  # fmt: skip
 
 
 def test_axes_of_old_opsets_are_attributes():

@@ -49,6 +49,7 @@ UNARY = [
 INTEGER = [
     *(Case(op, [ints(4, 5), ints(5, low=1)]) for op in ("Add", "Div", "Max", "Min", "Mul", "Sub")),
     *(Case(op, [ints(4, 5, dtype=np.int32)]) for op in ("Abs", "Neg", "Sign")),
+    Case("Sign", [ints(4, 5, low=0, dtype=np.uint8)]),
     Case("BitShift", [ints(7, low=0, dtype=np.uint8), ints(7, low=0, high=3, dtype=np.uint8)],
          {"direction": "LEFT"}),
     Case("BitShift", [ints(7, low=0, dtype=np.uint32), ints(7, low=0, high=3, dtype=np.uint32)],
@@ -143,10 +144,14 @@ def resize(shape: tuple[int, ...], size: tuple[int, ...], mode: str, **attribute
 
 
 RESIZES = [
-    resize((1, 2, 5, 7), size, mode)
-    for mode in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
-    for size in ((10, 14), (3, 4), (8, 7))
-]
+    Case("Resize", [floats(1, 2, 5, 7), None, np.array([2, 3], np.float32)],
+         {"mode": "linear", "axes": [3, 2]}, (2,), tolerance=1e-5),
+    *(
+        resize((1, 2, 5, 7), size, mode)
+        for mode in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+        for size in ((10, 14), (3, 4), (8, 7))
+    ),
+]  # fmt: skip
 CASES = {
     "unary": UNARY, "integer": INTEGER, "logic": LOGIC, "casts": CASTS, "movement": MOVEMENT,
     "gathers": GATHERS, "args": ARGS, "resizes": RESIZES,
@@ -204,6 +209,9 @@ def test_other_element_types_are_refused():
         (resize((1, 2, 4, 4), (2, 8), "half_pixel", antialias=1), "antialias"),
         (Case("Resize", [floats(1, 1, 4, 4), None, np.array([1, 1, 1.3, 1.3], np.float32)],
               {"mode": "linear"}, (2,)), "scales that are not the ratios"),
+        (Case("Resize", [floats(1, 1, 5, 8), None, None, numbers(7, 9)],
+              {"mode": "linear", "axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller"}, (3,)),
+         "scales that are not the ratios"),
         (Case("Resize", [floats(2, 8), None, None, numbers(2, 16)], {"mode": "linear"}, (3,)),
          "a change from"),
         (Case("Resize", [floats(1, 1, 4, 4), None, None, numbers(1, 1, 8, 8)],

@@ -69,6 +69,12 @@ def test_mask_has_exactly_the_asked_sparsity(sparsity, pattern):
     assert int((~mask).sum()) == round(sparsity * blocks) * BLOCKS[pattern]
 
 
+@pytest.mark.parametrize(("pattern", "left"), [("unstructured", 1), ("block16", 16)])
+def test_no_layer_is_pruned_away(pattern, left):
+    mask = mask_of(nn.Linear(16, 16), 0.999, pattern)
+    assert int(mask.sum()) == left
+
+
 def test_mask_is_exact_when_all_scores_tie():
     layer = nn.Linear(10, 10)
     nn.init.zeros_(layer.weight)
@@ -133,6 +139,24 @@ def test_stem_and_depthwise_stay_dense():
         "block2.pointwise.conv",
         "linear",
     ]
+
+
+def test_the_first_convolution_stays_dense_behind_a_linear_layer():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    assert list(prune.prunable_layers(model)) == ["0", "2"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("method", prune.METHODS)
+def test_weights_that_are_computed_stay_dense_and_say_why(norm, method):
+    model = nn.Sequential(norm(nn.Linear(16, 16)), nn.Linear(16, 16))
+    pruner = prune.Pruner(model, steps=1, sparsity=0.5, method=method)
+    assert pruner.left_dense == {"0": "its weight is computed from other parameters"}
+    pruner.step()
+    pruner.finish()
+    model(torch.randn(1, 16))
+    assert [int((layer.weight == 0).sum()) for layer in model] == [0, 128]
 
 
 @pytest.mark.parametrize("name", ["block3x", "quad", "block1", "xquad4", "4:4", "", "block64"])

@@ -53,9 +53,11 @@ def test_shift_moves_but_does_not_change_pixels():
     [
         (["--sparsity", "80"], "error: sparsity is 80.0"),
         (["--pattern", "blocks"], "error: pruning pattern 'blocks' is unknown"),
+        (["--epochs", "0"], "error: epochs are 0 and 16, expected 1 or more"),
+        (["--prune-epochs", "0"], "error: epochs are 12 and 0, expected 1 or more"),
     ],
 )
-def test_wrong_options_exit_with_a_hint(options, message, tmp_path, capsys):
+def test_wrong_options_exit_with_a_hint(few_digits, options, message, tmp_path, capsys):
     assert digits.main([*options, "--output", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.startswith(message)

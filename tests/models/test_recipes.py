@@ -102,6 +102,26 @@ def test_distillation_is_zero_on_the_teacher_itself_and_leaves_no_hooks():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_distillation_compares_the_last_pass():
+    model = network().eval()
+    part = Distillation(model)
+    images = torch.randn(4, *SHAPE[1:])
+    model(torch.randn(2, *SHAPE[1:]))
+    model(images)
+    assert float(part.penalty(images).detach()) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_low_rank_factors_pad_and_count_as_the_layer_did(mode):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 24, 3, padding=1, padding_mode=mode).double()
+    rows, columns = (torch.randn(shape, dtype=torch.double) for shape in ((24, 4), (4, 144)))
+    with torch.no_grad():
+        layer.weight.copy_((rows @ columns).reshape(layer.weight.shape))
+    images = torch.randn(2, 16, 7, 7).double()
+    torch.testing.assert_close(low_rank.factored(layer, 0.5)(images), layer(images))
+
+
 def test_low_rank_factors_compute_the_projected_layer():
     torch.manual_seed(0)
     for layer, inputs in (
@@ -141,6 +161,24 @@ def test_quantised_weights_lie_on_255_levels_and_zeros_stay():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("method", ["sr-ste", "decay", "int8"])
+def test_copies_of_a_network_in_training_outlive_its_end(method):
+    """Averaged weights and the best so far are kept in copies."""
+    model, images = network().eval(), torch.randn(2, *SHAPE[1:])
+    if method == "int8":
+        part = quantisation.Quantiser(prune.prunable_layers(model))
+    else:
+        part = prune.Pruner(model, steps=1, sparsity=0.5, method=method)
+    model(images)  # what is read has been seen
+    kept = copy.deepcopy(model)
+    before = kept(images)
+    part.finish()
+    torch.testing.assert_close(kept(images), before)
+    assert type(model.linear) is nn.Linear
+    again = copy.deepcopy(kept.linear)
+    assert torch.equal(again.weight, kept.linear.weight)
+
+
 def test_rounded_activations_keep_zero_and_the_extremes():
     x = torch.linspace(-0.3, 2.0, 50, requires_grad=True)
     y = quantisation.round_activation(x, torch.tensor(-0.3), torch.tensor(2.0))
@@ -174,6 +212,29 @@ def test_latency_mix_is_within_the_time_of_its_reference(monkeypatch):
     pruner.finish()
     for row in prune.count_zeros(pruner.layers):
         assert row["sparsity"] == pytest.approx(goals[row["name"]][1], abs=0.05)
+
+
+def test_latency_mix_leaves_layers_that_no_pattern_fits_and_modes_alone():
+    model = nn.Sequential(
+        nn.Conv2d(3, 18, 3), nn.BatchNorm2d(18), nn.Conv2d(18, 32, 3), nn.Conv2d(32, 16, 3)
+    )
+    model[1].eval()
+    quads = {"patterns": ["quad4"], "reference": "quad4"}
+    goals = prune.latency_mix(model, SHAPE, 0.5, target="wasm", **quads)
+    assert goals["2"] == (prune.parse_pattern("unstructured"), 0.0)
+    assert goals["3"][0].name == "quad4" and goals["3"][1] > 0.3
+    assert [part.training for part in model] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "message"),
+    [(80, "sparsity is 80, expected at least 0"), (0.999, "layers cannot be brought below")],
+)
+def test_latency_mix_refuses_what_it_cannot_keep(sparsity, message):
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3))
+    with pytest.raises(UsageError, match=message) as caught:
+        prune.latency_mix(model, SHAPE, sparsity, target="wasm")
+    assert caught.value.hint
 
 
 def test_unknown_recipe():

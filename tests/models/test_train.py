@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 import numpy as np
 import onnx
@@ -42,6 +43,17 @@ def test_files_and_card(small_sorting, tmp_path, capsys):
     assert sum(weight.size - np.count_nonzero(weight) for weight in weights) >= 4 * 15552
 
 
+def test_the_card_of_other_names_tells_the_command_that_makes_them(small_sorting, tmp_path):
+    options = ["sorting", "--name", "my net", "--seed", "3"]
+    assert train.main([*options, "--output", str(tmp_path)]) == 0
+    card = (tmp_path / "my net.md").read_text()
+    (command,) = (line for line in card.splitlines() if "models.train " in line)
+    assert shlex.split(command)[3:] == [
+        *("sorting", "--recipe", "gradual", "--pattern", "unstructured", "--sparsity", "0.75"),
+        *("--seed", "3", "--name", "my net", "--output", "FOLDER"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -49,6 +61,7 @@ def test_files_and_card(small_sorting, tmp_path, capsys):
         (["--pattern", "magic"], "error: pruning pattern 'magic' is unknown"),
         (["--recipe", "low-rank", "--sparsity", "1"], "error: sparsity is 1.0"),
         (["--sparsity", "80"], "error: sparsity is 80.0"),
+        (["--pattern", "2:4", "--sparsity", "0.9"], "error: 2:4 means a sparsity of 0.5, but 0.9"),
     ],
 )
 def test_wrong_options_exit_with_a_hint(options, message, tmp_path, capsys):

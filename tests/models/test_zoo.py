@@ -129,6 +129,7 @@ def test_no_path_of_the_machine_is_written(folded, kept):
         ({"sparsity": None}, "unstructured needs a sparsity"),
         ({"resolution": 16}, "resolution is 16, expected at least 32"),
         ({"width": 0.0}, "width is 0.0, expected more than 0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808, expected 0 or more and less"),
         ({"depth": 0.5}, "mobilenet_v1 has no depth multiplier"),
         ({"exporter": "keras"}, "exporter 'keras' is unknown"),
     ],

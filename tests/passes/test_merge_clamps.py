@@ -90,3 +90,22 @@ def test_broadcasting_max_is_no_clamp():
 def test_integers_are_left_alone():
     model = texts.model("(int64[5] x) => (int64[5] y) { y = Max(x, w) }", w=np.array(0))
     assert not MergeClampsPass()(model).modified
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{ y = Max(x, $0.5) }",
+        "{ y = Min($0.5, x) }",
+        "{ a = Max(x, $-1.0) y = Max(a, $0.5) }",
+        "{ y = Clip(x, $0.5) }",
+        "{ y = Clip(x, $0.5, top) }",
+    ],
+)
+def test_infinities_pass_where_nothing_limits_them(body):
+    model = texts.model(SIGNATURE + body, top=np.float32(np.inf))
+    inputs = {"x": np.full((2, 5), np.inf, np.float32)}
+    inputs["x"][0] *= -1
+    expected = oracle.run_ir(model, inputs)["y"]
+    MergeClampsPass()(model)
+    np.testing.assert_array_equal(oracle.run_ir(model, inputs)["y"], expected)

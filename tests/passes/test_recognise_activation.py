@@ -1,8 +1,10 @@
+import numpy as np
 import oracle
 import pass_spec
 import pytest
 import texts
 
+from edgesparse.passes import recognise_activation
 from edgesparse.passes.recognise_activation import RecogniseActivationPass
 
 SIGNATURE = "(float[4, 60] x) => (float[4, 60] y) "
@@ -12,6 +14,8 @@ HARD_SWISH = [
     "{ a = Add(x, $3.0) c = Clip(a, $0.0, $6.0) m = Mul(x, c) y = Div(m, $6.0) }",
     "{ a = Add($3.0, x) c = Clip(a, $0.0, $6.0) d = Div(c, $6.0) y = Mul(d, x) }",
     "{ a = Add(x, $3.0) c = Clip(a, $0.0, $6.0) m = Mul(c, $0.16666667) y = Mul(x, m) }",
+    "{ a = Add(x, $3.0) b = Max(a) c = Max(b, $0.0, $-1.0) d = Min($6.0, c, $7.0) m = Mul(x, d)"
+    " y = Div(m, $6.0) }",
 ]
 HARD_SIGMOID = [
     "{ a = Add(x, $3.0) c = Clip(a, $0.0, $6.0) y = Div(c, $6.0) }",
@@ -101,3 +105,10 @@ def test_activation_behind_another_is_found():
     with oracle.same_results(model):
         RecogniseActivationPass()(model)
     assert texts.ops(model) == ["Relu", "edgesparse::Silu"]
+
+
+def test_maximum_of_three_values_takes_all_of_them():
+    model = texts.model(SIGNATURE + "{ s = Sigmoid(x) t = Tanh(x) m = Max(s, t, x) y = Mul(x, m) }")
+    samples = recognise_activation._SAMPLES.copy()
+    assert not RecogniseActivationPass()(model).modified
+    np.testing.assert_array_equal(recognise_activation._SAMPLES, samples)

@@ -188,3 +188,25 @@ def test_declines_three_dimensions():
     (node,) = model.graph
     reason = node.metadata_props["edgesparse.declined.split_conv_transpose"]
     assert reason == "3-D transposed convolution, expected 1-D or 2-D"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "result", "reason"),
+    [
+        ("output_shape = [4, 6]", "n, c", "its output_shape is smaller than its input"),
+        (
+            'auto_pad = "SAME_UPPER", output_padding = [1, 0], strides = [2, 2]',
+            "1, 4, 11, 12",
+            "output_padding together with auto_pad SAME_UPPER",
+        ),
+    ],
+)
+def test_declines_extents_that_onnx_infers_wrongly(attributes, result, reason):
+    model = texts.model(
+        f"(float[1, 3, 5, 6] x) => (float[{result}] y)"
+        f" {{ y = ConvTranspose <{attributes}> (x, w) }}",
+        w=texts.random(3, 4, 2, 2),
+    )
+    assert not SplitConvTransposePass()(model).modified
+    (node,) = model.graph
+    assert node.metadata_props["edgesparse.declined.split_conv_transpose"] == reason

@@ -137,6 +137,7 @@ def test_bad_commands_answer_and_do_not_kill(runner: Runner, tmp_path: Path) -> 
         (f"run 3 {given} {taken}", "expected 96 bytes, found 64"),
         (f"load {given}", "expected 32 bytes, found 64"),
         (f"load {tmp_path / 'none'}", "no such file"),
+        (f"load {tmp_path / 'größe-模型-🙂'}", "größe-模型-🙂"),
         (f"run 2 {given} {tmp_path / 'no' / 'out'}", "no such file"),
     ]:
         answer = runner.ask(line)

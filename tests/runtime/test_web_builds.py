@@ -271,6 +271,20 @@ def test_weights_are_kept_and_old_ones_thrown_away(bundle: Bundle) -> None:
     assert (before, after) == (1, 2)
 
 
+def test_a_damaged_cache_is_as_good_as_none(bundle: Bundle) -> None:
+    script = f"""
+        const TRUNCATED = false; {SLOW_SERVER} {CACHE} {GIVEN}
+        const open = caches.open;
+        const match = async () => {{ throw new TypeError("Unexpected internal error"); }};
+        caches.open = async () => ({{ ...(await open()), match }});
+        const y = (await (await Session.load(at)).run(given)).y[0];
+        server.closeAllConnections(); server.close();
+        print(y);
+    """
+    y = evaluate(bundle.path, script, *relaxed_simd_flags())
+    assert y == pytest.approx(parallel_outputs(parallel_inputs())["y"][0])
+
+
 @pytest.mark.parametrize("wrapper", ["dims", "shape"])
 def test_a_tensor_around_the_array(bundle: Bundle, wrapper: str) -> None:
     script = f"""

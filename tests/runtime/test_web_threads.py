@@ -208,10 +208,22 @@ def test_a_damaged_module_is_refused(
     assert message in text
 
 
-def test_steps_outside_the_model_are_refused(bundle: Bundle) -> None:
-    script = """
-        const s = await Session.load(folder, { threads: 2 });
-        const refused = await failure(async () => s.runSteps(0, 99));
+@pytest.mark.parametrize(("key", "threads"), [("wasm", 1), ("threadsWasm", 2)])
+def test_a_module_for_another_number_of_threads(bundle: Bundle, key: str, threads: int) -> None:
+    wrong = {"wasm": "model.threads.wasm", "threadsWasm": "model.wasm"}[key]
+    contents = f'{{ {key}: await read("{wrong}"), weights: await read("weights.bin") }}'
+    action = f"async () => Session.load({contents}, {{ threads: {threads} }})"
+    code, message = refused(bundle.path, action)
+    assert code == "bundle"
+    assert message == "loading the module: it is for another number of threads"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("steps", ["0, 99", "0, 2 ** 32", "NaN", "1, 0", "-1"])
+def test_steps_outside_the_model_are_refused(bundle: Bundle, steps: str, threads: int) -> None:
+    script = f"""
+        const s = await Session.load(folder, {{ threads: {threads} }});
+        const refused = await failure(async () => s.runSteps({steps}));
         print([refused[2], (await s.run(given)).y[0]]);
     """
     message, value = watched(bundle, script)

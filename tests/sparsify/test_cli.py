@@ -1,8 +1,11 @@
 """`edgesparse sparsify`: what it prints, and how it fails."""
 
+import json
 import re
+import shlex
 
 import numpy as np
+import onnx
 import pytest
 from prunable_nets import save
 
@@ -48,8 +51,6 @@ def test_the_table_and_the_totals(run, files, tmp_path):
 
 
 def test_json(run, files):
-    import json
-
     code, out, _ = run(
         *(files[0], "--data", files[1], "--latency", "0.8x", "--samples", "32", "--json"),
         *("--min-weights", "100", "-o", "s.onnx", "--dense", "second"),
@@ -60,6 +61,16 @@ def test_json(run, files):
     second = next(layer for layer in document["layers"] if layer["name"] == "second")
     assert (second["zeros"], second["reason"]) == (None, "left as it is, as asked")
     assert document["drop"] == document["judgement"]["before"] - document["judgement"]["after"]
+
+
+def test_one_sample_that_judges_has_no_variance(run, tmp_path):
+    path, data = save(tmp_path, count=2, labels=False)
+    arguments = (path, "--data", data, "--sparsity", "0.7", "-o", "s.onnx")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "on 1 others the outputs differ by an unknown part of their variance: one" in out
+    judged = json.loads(run(*arguments, "--json")[1])["judgement"]
+    assert judged == {"samples": 1, "error": None, "before": None, "after": None}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +85,12 @@ def test_json(run, files):
             "unknown pattern '2:4'",
             "nm",
         ),
+        (
+            ["-o", "s.onnx", "--sparsity", "0.5", "--dense", "second", "--dense", "secnod"],
+            2,
+            "no layers called secnod, which",
+            "it has stem, first, deep",
+        ),
         (["-o", "s.onnx", "--latency", "0.01x", "--samples", "8"], 5, "cannot be reached", "0."),
     ],
 )
@@ -84,6 +101,43 @@ def test_errors(run, files, tmp_path, arguments, code, message, hint):
     assert error.startswith("error: ") and message in error
     assert hint in rest
     assert not (tmp_path / "s.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["-o", "d.npz"], "d.npz would hold both the samples and the model"),
+        (["-o", "s", "--emit-masks", "./s"], "s would hold both the model and the masks"),
+        (["-o", "s", "--emit-masks", "m.onnx"], "m.onnx would hold both the model and the masks"),
+        (["-o", "s", "--emit-masks", "d.npz"], "d.npz would hold both the samples and the masks"),
+    ],
+)
+def test_no_file_is_written_over_another(run, files, tmp_path, outputs, message):
+    data = files[1].read_bytes()
+    (tmp_path / "d.npz").write_bytes(data)
+    code, _, err = run("m.onnx", "--data", "d.npz", "--sparsity", "0.5", *outputs)
+    assert code == 2
+    assert message in err
+    assert (tmp_path / "d.npz").read_bytes() == data and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["my model.onnx", "model"])
+def test_what_comes_next_can_be_typed(run, files, tmp_path, name):
+    model = onnx.load(files[0])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, "symbolic.onnx")
+    shape = ",".join(map(str, static_shape(model)))
+    options = ("--sparsity", "0.5", "--samples", "8", "--shape", f"x:{shape}", "-o", name)
+    code, _, err = run("symbolic.onnx", "--data", files[1], *options)
+    assert code == 0
+    lines = [line.partition("edgesparse ")[2] for line in err.splitlines()]
+    for line in filter(None, lines):
+        assert main(shlex.split(line)) == 0, line
+
+
+def static_shape(model):
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return [1, *(dim.dim_value for dim in dims[1:])]
 
 
 def test_data_that_does_not_fit(run, files, tmp_path):

@@ -103,6 +103,22 @@ def test_moments_are_those_of_all_pixels():
     np.testing.assert_allclose(found.cross, found.hessian, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_moments_of_inputs_far_from_zero(spread):
+    nodes = [node("Gemm", ["x", "w", "b"], ["y"], "gemm")]
+    constants = {"w": drawn(6, 3), "b": drawn(3)}
+    network = Network(model_of(nodes, {"x": [1, 6]}, {"y": [1, 3]}, constants), ANY)
+    x = (1234.5 + 1e4 * drawn(1, 6) + spread * drawn(50, 6, seed=1)).astype(np.float32)
+    session = Activations(network, [], ["w", "b"])
+    samples = [{"x": each[None]} for each in x]
+    (found,) = moments.measure(session, network.layers, samples, {}, {})
+    columns = x.astype(np.float64).T
+    np.testing.assert_allclose(found.mean[0], columns.mean(axis=1), rtol=1e-7)
+    np.testing.assert_allclose(found.dense_mean, found.mean)
+    for each in (found.hessian, found.cross):
+        np.testing.assert_allclose(each[0], np.cov(columns, bias=True), rtol=1e-4, atol=1e-6)
+
+
 def test_the_cross_moment_is_of_dense_and_pruned_inputs():
     x = drawn(5, 1, 3, 4, 4)
     nodes = [

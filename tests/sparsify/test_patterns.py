@@ -39,6 +39,13 @@ def test_masks_obey_their_pattern(name, rows, runs, density, seed):
     runs_of = mask.reshape(rows, -1, pattern.run)
     assert np.all(runs_of == runs_of[:, :, :1])
     assert abs(int(mask.sum()) - wanted) <= pattern.rows * pattern.run
+    assert mask.any()
+
+
+def test_one_unit_stays_whatever_is_asked():
+    scores = np.arange(64.0).reshape(16, 4)
+    mask = choose_mask(parse_pattern("rows8"), scores, 1, np.arange(16))
+    np.testing.assert_array_equal(np.argwhere(mask), [(row, 3) for row in range(8, 16)])
 
 
 def test_an_unstructured_mask_keeps_the_largest():

@@ -164,6 +164,17 @@ def test_channels_that_the_compiler_takes_out(tmp_path, index):
     assert sum(each.get("predicted_us") or 0 for each in predicted) == pytest.approx(result.us)
 
 
+def test_units_larger_than_the_lowest_density(files, tmp_path):
+    output = tmp_path / "o.onnx"
+    options = Options(pattern="rows16", samples=16)
+    result = edgesparse.sparsify(
+        files[0], data=files[1], output=output, options=options, sparsity=0.9
+    )
+    assert result.sparsity >= 0.9
+    after = weights_of(output)
+    assert all(after[name].any() for name in PRUNED)
+
+
 def test_a_layer_with_next_to_no_weights_left_stays(tmp_path):
     path, data = save(tmp_path, network(zeros=0.99))
     output = tmp_path / "sparse.onnx"
@@ -242,6 +253,14 @@ def test_a_time_out_of_reach(pruner):
     assert "--latency 0." in caught.value.hint
 
 
+def test_a_time_that_other_layers_take_alone(files):
+    limits = Limits(min_weights=200, names=frozenset({"second"}))
+    pruner = Pruner(*files, Options(samples=8, pattern="rows8", limits=limits))
+    with pytest.raises(LatencyError, match="cannot be reached") as caught:
+        reach(Goal("ratio", 0.01), pruner)
+    assert caught.value.hint == "ask for `--latency 1x` or more"
+
+
 def test_an_accuracy_out_of_reach(pruner, monkeypatch):
     monkeypatch.setattr("edgesparse.pruning.goals._SEARCHES", 1)
     monkeypatch.setattr(pruner, "judge", lambda constants: Judgement(10, 0.1, 100.0, 95.0))
@@ -268,6 +287,40 @@ def test_one_sample_is_too_few(tmp_path):
     path, data = save(tmp_path, count=1)
     with pytest.raises(UsageError, match="2 or more, found x 1"):
         edgesparse.sparsify(path, data=data, output=tmp_path / "o.onnx", sparsity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (np.nan, "expected finite numbers, found NaN or Inf in x"),
+        (np.inf, "expected finite numbers, found NaN or Inf in x"),
+        (3e18, "stem reads NaN, Inf or numbers beyond 1e\\+16"),
+    ],
+)
+def test_samples_that_cannot_be_squared(files, tmp_path, sample, message):
+    images = samples(6)
+    images[3:] = sample * np.sign(images[3:])
+    np.savez(tmp_path / "data.npz", x=images)
+    with pytest.raises(UsageError, match=message) as caught:
+        Pruner(files[0], tmp_path / "data.npz", FAST)
+    assert caught.value.hint
+
+
+def test_labels_that_are_no_classes(files, tmp_path):
+    """Nothing that is right to begin with can be lost: the largest drop would allow anything."""
+    np.savez(tmp_path / "data.npz", x=samples(6), label=np.full(6, 6))
+    with pytest.raises(UsageError, match="expected label to hold classes below 6"):
+        Pruner(files[0], tmp_path / "data.npz", FAST)
+
+
+def test_two_samples_are_enough(tmp_path):
+    path, data = save(tmp_path, count=2)
+    output = tmp_path / "o.onnx"
+    result = edgesparse.sparsify(path, data=data, output=output, options=FAST, sparsity=0.5)
+    assert result.calibration_samples == result.judgement.samples == 1
+    after = weights_of(output)
+    assert all(np.isfinite(weight).all() for weight in after.values())
+    assert 0.49 <= zeros_of([after[name] for name in PRUNED]) <= 0.55
 
 
 def test_an_output_that_cannot_be_written(pruner, tmp_path):

@@ -117,6 +117,14 @@ def test_clear_removes_entries_only(cache):
     assert foreign.read_text() == "mine"
 
 
+def test_the_size_of_what_is_cleared_meanwhile(cache):
+    cache.put(entry())
+    size = cache.size_bytes()
+    (cache.path / "tuned" / f"{OTHER}.json").symlink_to("gone")
+    assert size > 0
+    assert cache.size_bytes() == size
+
+
 def test_the_folder_is_the_users_unless_the_environment_says_otherwise(cache, monkeypatch):
     assert cache_path() == cache.path
     monkeypatch.delenv(CACHE_VARIABLE)
