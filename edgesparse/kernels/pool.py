@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 
 from tvm import tirx
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.loops import WRITTEN_TAPS, dot
+from edgesparse.plan import Flow
 
 Expr = tir.Expr
 
@@ -79,7 +80,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pool:
-    """One pooling kernel. A part is one plane.
+    """One pooling kernel. A part is one plane, or one row of all planes.
 
     Attributes:
         op: `MaxPool` or `AveragePool`.
@@ -90,6 +91,8 @@ class Pool:
         axes: Windows, outermost axis first; images and planes are row-major in them.
         lanes: float32 lanes of a vector.
         include_pad: An average counts the taps that lie in the padding.
+        by_rows: Whether a part is one output of the outermost axis, in all planes; for one image
+            and more than one axis.
     """
 
     op: str
@@ -100,6 +103,7 @@ class Pool:
     axes: tuple[Axis, ...]
     lanes: int
     include_pad: bool = False
+    by_rows: bool = False
 
     @property
     def name(self) -> str:
@@ -109,8 +113,27 @@ class Pool:
 
     @property
     def parts(self) -> int:
-        """Planes."""
-        return self.planes
+        """Planes, or rows."""
+        return self.axes[0].outputs if self.by_rows else self.planes
+
+    @property
+    def flow(self) -> Flow | None:
+        """What parts touch; None where a part is a plane."""
+        if not self.by_rows:
+            return None
+        axis = self.axes[0]
+        pitch_in = math.prod(a.extent for a in self.axes[1:])
+        pitch_out = math.prod(a.outputs for a in self.axes[1:])
+        spans = []
+        for run in axis.runs():
+            for row in range(run.first, run.first + run.count):
+                start = row * axis.stride - axis.pads[0]
+                rows = [start + k * axis.dilation for k in run.taps] or [0, -1]
+                write = row * pitch_out
+                spans.append(
+                    (rows[0] * pitch_in, (rows[-1] + 1) * pitch_in, write, write + pitch_out)
+                )
+        return Flow.of(spans, self.planes, self.in_stride, self.out_stride)
 
     @property
     def _is_looped(self) -> bool:
@@ -122,6 +145,11 @@ class Pool:
         result = math.prod(axis.outputs for axis in self.axes)
 
         def body(first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
+            if self.by_rows:
+                with tir.loop(self.planes) as c:
+                    read, write = c * self.in_stride, c * self.out_stride
+                    self._emit_axis(_Window(x, y, read, write, (0,), 1), 0, (first, last))
+                return
             with tir.between(first, last) as c, tir.loop(self.images) as n:
                 read = c * self.in_stride + n * image
                 write = c * self.out_stride + n * result
@@ -129,13 +157,13 @@ class Pool:
 
         return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
-    def _emit_axis(self, window: _Window, depth: int) -> None:
+    def _emit_axis(self, window: _Window, depth: int, rows: ranges.Bounds = (0, 0)) -> None:
         axis = self.axes[depth]
         pitch_in = math.prod(a.extent for a in self.axes[depth + 1 :])
         pitch_out = math.prod(a.outputs for a in self.axes[depth + 1 :])
         innermost = depth + 1 == len(self.axes)
         if self._is_looped and not innermost:
-            with tir.loop(axis.outputs) as o:
+            with ranges.share(*rows, (axis.outputs,)) as (o,):
                 inner = window.around(axis, o, pitch_in).moved(0, o * pitch_out)
                 self._emit_axis(inner, depth + 1)
             return
@@ -147,7 +175,7 @@ class Pool:
             if innermost:
                 self._emit_run(inner, run.count, axis.stride)
                 continue
-            with tir.loop(run.count) as i:
+            with ranges.share(*rows, (run.count,), run.first) as (i,):
                 self._emit_axis(inner.moved(i * axis.stride * pitch_in, i * pitch_out), depth + 1)
 
     def _emit_run(self, window: _Window, count: int, stride: int) -> None:

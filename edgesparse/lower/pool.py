@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from edgesparse.kernels.reduce import Reduce
 from edgesparse.layout import Layout
 from edgesparse.lower.arguments import required, unsupported
 from edgesparse.lower.builder import PlanBuilder, dtype_of, shape_of
+from edgesparse.plan import Arg
 
 # Vectors a reduction holds at once: several hide the latency of an addition.
 SUM_VECTORS = 4
@@ -36,7 +38,19 @@ def lower_pool(b: PlanBuilder, node: ir.Node) -> None:
         lanes=b.lanes,
         include_pad=bool(node.attributes.get_int("count_include_pad", 0)),
     )
-    b.call(kernel, x.read(), y.write())
+    args = (x.read(), y.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Pool, tuple[Arg, ...]]:
+        rows = dataclasses.replace(
+            kernel,
+            in_stride=kernel.in_stride if read is None else read,
+            out_stride=kernel.out_stride if write is None else write,
+            by_rows=True,
+        )
+        return rows, args
+
+    is_whole = kernel.images > 1 or len(kernel.axes) == 1
+    b.call(kernel, *args, rows=None if is_whole else by_rows)
 
 
 def lower_global_pool(b: PlanBuilder, node: ir.Node) -> None:

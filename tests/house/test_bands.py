@@ -19,6 +19,7 @@ from edgesparse.harness.devices import DEVICES, open_session
 from edgesparse.kernels.bands import Carry, CopyRows
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.halo import Halo
+from edgesparse.kernels.pool import Axis, Pool
 from edgesparse.lower import bands
 from edgesparse.lower.check_bands import verify_chains
 from edgesparse.lower.pieces import Spans
@@ -32,7 +33,7 @@ BUDGET = 96 << 10
 
 
 def network() -> onnx.ModelProto:
-    """Strides, a halo, a 5x5 depthwise, and a residual that is written and read in the chain."""
+    """Strides, halos, pools, a 5x5 depthwise, and a residual that the chain writes and reads."""
     rng = np.random.default_rng(0)
     weights, nodes = [], []
 
@@ -46,9 +47,12 @@ def network() -> onnx.ModelProto:
             before = f"{y}_a"
         nodes.append(helper.make_node("Relu", [before], [y]))
 
+    window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     conv("x", "a", (16, 3, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
-    conv("a", "b", (16, 1, 3, 3), group=16, pads=[1, 1, 1, 1])
-    conv("b", "c", (24, 16, 1, 1))
+    nodes.append(helper.make_node("MaxPool", ["a"], ["m"], **window))
+    conv("m", "b", (16, 1, 3, 3), group=16, pads=[1, 1, 1, 1])
+    nodes.append(helper.make_node("AveragePool", ["b"], ["v"], **window))
+    conv("v", "c", (24, 16, 1, 1))
     conv("c", "d", (24, 1, 5, 5), group=24, pads=[2, 2, 2, 2])
     conv("d", "e", (24, 24, 1, 1), residual="c")
     conv("e", "y", (8, 24, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
@@ -135,6 +139,8 @@ def test_layers_say_that_they_run_in_bands(monkeypatch: pytest.MonkeyPatch) -> N
 STRIDED = Window(23, 37, (3, 3), (2, 2), pads=(1, 1, 1, 1), lanes=8)
 WIDE = Window(23, 37, (5, 3), dilations=(1, 2), pads=(2, 2, 2, 2), lanes=8)
 LARGE = Window(23, 37, (9, 7), pads=(4, 3, 4, 3), lanes=8)
+HALVED = (Axis(23, 12, 3, 2, (1, 1), 1), Axis(37, 19, 3, 2, (1, 1), 1))
+PYRAMID = (Axis(23, 23, 9, 1, (4, 4), 1), Axis(37, 37, 9, 1, (4, 4), 1))
 KERNELS = {
     "copy": CopyRows(3, 9, 21, 189, 208, 8),
     "halo strided": Halo(STRIDED, 3, 1, 856, by_rows=True),
@@ -143,6 +149,8 @@ KERNELS = {
     "depthwise wide": Depthwise(WIDE, 3, 1, 1, 856, 864, 8, 4, by_rows=True),
     "depthwise of many taps": Depthwise(LARGE, 3, 1, 1, 856, 864, 8, 4, by_rows=True),
     "depthwise row by row": Depthwise(STRIDED, 6, 2, 1, 856, 240, 8, 5, by_rows=True, streams=True),
+    "pool strided": Pool("AveragePool", 3, 1, 856, 240, HALVED, 8, by_rows=True),
+    "pool of many taps": Pool("AveragePool", 3, 1, 856, 864, PYRAMID, 8, by_rows=True),
 }
 
 

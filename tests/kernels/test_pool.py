@@ -39,7 +39,7 @@ def dense(op: str, x: np.ndarray, axes, include_pad: bool) -> np.ndarray:
     return y
 
 
-def check(op, axes, channels=3, images=1, lanes=8, include_pad=False, target="host"):
+def check(op, axes, channels=3, images=1, lanes=8, include_pad=False, target="host", by_rows=False):
     shape = (images, channels, *(a.extent for a in axes))
     result = (images, channels, *(a.outputs for a in axes))
     source, sink = Layout.planes(shape, 1, lanes), Layout.planes(result, 1, lanes)
@@ -56,6 +56,7 @@ def check(op, axes, channels=3, images=1, lanes=8, include_pad=False, target="ho
         tuple(axes),
         lanes,
         include_pad,
+        by_rows,
     )
     y = run_kernel(kernel, memory, nan(sink.elements), target=target)[1]
     got = as_array(y, sink)
@@ -71,6 +72,13 @@ def as_array(memory: np.ndarray, layout: Layout) -> np.ndarray:
 @pytest.mark.parametrize("target", TARGETS)
 def test_resnets_pool(op, target):
     check(op, [axis(11, 3, 2, (1, 1)), axis(37, 3, 2, (1, 1))], target=target)
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_by_rows(op):
+    check(op, [axis(11, 3, 2, (1, 1)), axis(37, 3, 2, (1, 1))], by_rows=True)
+    check(op, [axis(20, 8, 3, (7, 5), ceil=True), axis(19, 7, 2, (1, 3))], by_rows=True)
+    check(op, [axis(5, 2), axis(6, 3, 2, (1, 0)), axis(20, 3, 2, (1, 1))], by_rows=True)
 
 
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
