@@ -1,13 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names of files as text."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgesparse.errors import OutputError
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """Return a name as text that any file can hold: bytes that are no UTF-8 are spelled out."""
+    return os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager

@@ -201,6 +201,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     that slows down for a while slows all of them. A ratio is the median over pairs of samples taken
     side by side; above 1 the bundle is faster.
     """
+    from edgesparse.files import printable
     from edgesparse.harness.results import read_documents
 
     order = Order(**options)
@@ -208,7 +209,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
         refuse_measuring()
     order.check(len(bundles))
     saved = read_documents(order.baseline) if order.baseline else None
-    opened = [(str(path), open_bundle(path)) for path in bundles]
+    opened = [(printable(path), open_bundle(path)) for path in bundles]
     if order.model is not None:
         show_modelled(
             opened, order.model, profile=order.profile, top=order.top, as_json=order.as_json

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
+from edgesparse.files import printable
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
 from edgesparse.harness.devices import Device, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
@@ -190,7 +191,7 @@ def _peer(against: str | os.PathLike[str] | None, rounds: Sequence[_Round]) -> P
     if against is None:
         return None
     timing = Timing.joined([r.timings[-1] for r in rounds])
-    return PeerResult("onnxruntime", OrtSession.version(), str(against), timing)
+    return PeerResult("onnxruntime", OrtSession.version(), printable(against), timing)
 
 
 def _open_peer(
