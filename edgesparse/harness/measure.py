@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgesparse.errors import UsageError
 from edgesparse.files import printable
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
-from edgesparse.harness.devices import Device, open_session, refuse_emulated
+from edgesparse.harness.devices import Device, check_threads, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import LayerTime, profile_layers
 from edgesparse.harness.results import BundleResult, PeerResult, result_document
@@ -61,6 +61,7 @@ def measure(
             many threads.
         DeviceError: The device is emulated, missing, or failed.
     """
+    check_threads(threads)
     refuse_emulated(device)
     if against is not None:
         _refuse_remote(device)
