@@ -148,6 +148,14 @@ def test_data_that_does_not_fit(run, files, tmp_path):
     assert "no array called 'x'" in err
 
 
+def test_data_of_another_kind(run, files, tmp_path):
+    arrays = np.load(files[1])
+    np.savez(tmp_path / "double.npz", x=arrays["x"].astype(np.float64), label=arrays["label"])
+    code, _, err = run(files[0], "--data", "double.npz", "--sparsity", "0.5", "-o", "s.onnx")
+    assert code == 2
+    assert "double.npz does not fit the model: x: expected float32, found float64\nhint: " in err
+
+
 def test_a_model_that_is_none(run, files, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     code, _, err = run("bad.onnx", "--data", files[1], "--sparsity", "0.5", "-o", "s.onnx")
