@@ -49,6 +49,21 @@ def _reporting(path: Path, hint: str) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
+def check_writable(path: Path, hint: str) -> None:
+    """Check that a file can be written, in folders that may have to be made; worth doing early.
+
+    Raises:
+        OutputError: It is a folder, or no file can be made there.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: expected a file, found a folder", hint=hint)
+    if path.exists() and not path.is_file():  # such as /dev/stdout: nothing is made beside it
+        return
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
+
+
 def write_whole_text(path: Path, text: str, hint: str) -> None:
     """Write a file of text, whole or not at all.
 
