@@ -39,7 +39,7 @@ from edgesparse.manifest import (
     read_manifest,
     read_specs,
 )
-from edgesparse.plan import MAX_THREADS, Plan, TensorSpec
+from edgesparse.plan import MAX_THREADS, Plan, TensorSpec, is_number_of_threads
 from edgesparse.target import Target, missing_cpu_flags
 
 if TYPE_CHECKING:
@@ -259,12 +259,13 @@ class Bundle:
             UsageError: A name, shape or dtype is wrong, or the number of threads.
             BundleError: The bundle is not for this machine.
         """
-        if not 1 <= threads <= MAX_THREADS:
+        if not is_number_of_threads(threads):
             raise UsageError(
-                f"running bundle {self.path}: expected 1 to {MAX_THREADS} threads, found {threads}",
+                f"running bundle {self.path}: expected 1 to {MAX_THREADS} threads,"
+                f" found {threads!r}",
                 hint="give no more threads than the machine has cores",
             )
-        return self._native.run(self._checked(inputs), threads)
+        return self._native.run(self._checked(inputs), int(threads))
 
     def verify(self) -> None:
         """Hash every file.
@@ -313,7 +314,14 @@ class Bundle:
         return {spec.name: self._checked_array(spec, inputs[spec.name]) for spec in self.inputs}
 
     def _checked_array(self, spec: TensorSpec, value: npt.ArrayLike) -> Array:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise UsageError(
+                f"running bundle {self.path}: input {spec.name} expected {spec.dtype} "
+                f"{list(spec.shape)}, found what is no array: {error}",
+                hint="are all its rows equally long?",
+            ) from error
         if array.dtype != np.dtype(spec.dtype) or array.shape != spec.shape:
             raise UsageError(
                 f"running bundle {self.path}: input {spec.name} expected {spec.dtype} "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesparse.errors import AccuracyError, UsageError
+from edgesparse.files import printable
 from edgesparse.harness.devices import Device, open_session
 from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.samples import read_labels, read_samples
@@ -212,7 +213,7 @@ def check(
             if source == "data" and labels is not None:
                 accuracy = _accuracy(metric, bundle, found, expected, labels)
     return CheckResult(
-        bundle=str(bundle.path),
+        bundle=printable(bundle.path),
         name=bundle.manifest["name"],
         target=bundle.manifest["target"]["name"],
         device=device.name,

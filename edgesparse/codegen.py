@@ -19,6 +19,7 @@ from tvm import s_tir, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 
+from edgesparse.errors import OutputError
 from edgesparse.kernels import math
 from edgesparse.kernels.image import image_planes
 from edgesparse.plan import (
@@ -84,10 +85,22 @@ def build_module(functions: dict[str, Any], target: Target) -> Any:
 
 
 def object_bytes(module: Any) -> bytes:
-    """Return the object file of an LLVM module."""
+    """Return the object file of an LLVM module.
+
+    Raises:
+        OutputError: The folder of temporary files has a name that TVM cannot be told.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.o"
-        module.write_to_file(str(path), "o")
+        try:
+            # TVM takes UTF-8, whatever the encoding of names is here.
+            name = os.fsencode(path).decode()
+        except UnicodeDecodeError as error:
+            raise OutputError(
+                f"cannot compile in {folder}: expected the name of a folder in UTF-8",
+                hint="name another folder for temporary files with TMPDIR",
+            ) from error
+        module.write_to_file(name, "o")
         return path.read_bytes()
 
 

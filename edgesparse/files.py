@@ -1,13 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names of files as text."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgesparse.errors import OutputError
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """Return a name as text that any file can hold: bytes that are no UTF-8 are spelled out."""
+    return os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager
@@ -41,6 +47,21 @@ def _reporting(path: Path, hint: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+def check_writable(path: Path, hint: str) -> None:
+    """Check that a file can be written, in folders that may have to be made; worth doing early.
+
+    Raises:
+        OutputError: It is a folder, or no file can be made there.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: expected a file, found a folder", hint=hint)
+    if path.exists() and not path.is_file():  # such as /dev/stdout: nothing is made beside it
+        return
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
 
 
 def write_whole_text(path: Path, text: str, hint: str) -> None:

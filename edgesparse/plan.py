@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,11 @@ Space = Literal["arena", "weights", "input", "output"]
 def align_up(size: int, alignment: int = ALIGNMENT_BYTES) -> int:
     """Return the smallest multiple of `alignment` that is not below `size`."""
     return -(-size // alignment) * alignment
+
+
+def is_number_of_threads(threads: object) -> bool:
+    """Return whether a model can be run on so many threads: an integer from 1 to MAX_THREADS."""
+    return isinstance(threads, SupportsIndex) and 1 <= operator.index(threads) <= MAX_THREADS
 
 
 class Kernel(Protocol):

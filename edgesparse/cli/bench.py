@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
 
 _DEFAULT_MAX_REGRESSION = 0.05
+_MAX_WARMUP = 10_000_000  # what a runner takes at once
+_MAX_LAUNCHES = 1000
+_MAX_COOLDOWN_SECONDS = 86400  # a day
 
 Bundles = list[tuple[str, "Bundle"]]
 Document = dict[str, Any]
@@ -129,19 +132,19 @@ class Order:
 )
 @click.option(
     "--warmup",
-    type=click.IntRange(0),
+    type=click.IntRange(0, _MAX_WARMUP),
     help="Inferences of warm-up.  [default: until the time is stable]",
 )
 @click.option(
     "--launches",
-    type=click.IntRange(1),
+    type=click.IntRange(1, _MAX_LAUNCHES),
     default=5,
     show_default=True,
     help="Start everything afresh so many times: a process keeps its luck as long as it lives.",
 )
 @click.option(
     "--cooldown",
-    type=NumberRange(0),
+    type=NumberRange(0, _MAX_COOLDOWN_SECONDS),
     default=0.0,
     metavar="SECONDS",
     help="Pause before the first inference, so that the device is cool.",
@@ -198,6 +201,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     that slows down for a while slows all of them. A ratio is the median over pairs of samples taken
     side by side; above 1 the bundle is faster.
     """
+    from edgesparse.files import printable
     from edgesparse.harness.results import read_documents
 
     order = Order(**options)
@@ -205,7 +209,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
         refuse_measuring()
     order.check(len(bundles))
     saved = read_documents(order.baseline) if order.baseline else None
-    opened = [(str(path), open_bundle(path)) for path in bundles]
+    opened = [(printable(path), open_bundle(path)) for path in bundles]
     if order.model is not None:
         show_modelled(
             opened, order.model, profile=order.profile, top=order.top, as_json=order.as_json

@@ -54,9 +54,9 @@ class NumberRange(click.FloatRange):
         Raises:
             click.BadParameter: It is none, not finite, or out of bounds.
         """
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
+        if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
             self.fail(f"{value} is no finite number", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
 
 

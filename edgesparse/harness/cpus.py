@@ -193,11 +193,13 @@ def mask_of(cpus: Sequence[int]) -> str:
 def select_cpus(clusters: Sequence[Cluster], cores: str | None, threads: int) -> tuple[int, ...]:
     """Return the CPUs to bind `threads` threads to, the fastest first; none leaves them free.
 
+    So does a device that tells of no CPUs, where nobody asks for some.
+
     Args:
         clusters: The slowest first.
         cores: `big`: all clusters but the slowest; `little`: the slowest; `all`: bind to none;
             a mask: these very CPUs; None: the fastest, wherever they are.
-        threads: How many.
+        threads: How many; each must have a CPU of its own, but for `all`.
 
     Raises:
         UsageError: The device has no such cores, or not so many.
@@ -206,7 +208,9 @@ def select_cpus(clusters: Sequence[Cluster], cores: str | None, threads: int) ->
     if cores == "all":
         return ()
     if cores is not None and cores.startswith("0x"):
-        return _of_mask(int(cores, 16), everything)
+        masked = _of_mask(int(cores, 16), everything)
+        _check_enough(len(masked), threads, f"`--cores {cores}`")
+        return masked
     chosen = list(clusters)
     if cores == "little":
         chosen = chosen[:1]
@@ -214,12 +218,17 @@ def select_cpus(clusters: Sequence[Cluster], cores: str | None, threads: int) ->
         chosen = chosen[1:]
     # The last of equals: the first CPU is the one that most systems give their own work.
     ranked = [cpu for _, cpu in sorted((c.max_khz, cpu) for c in chosen for cpu in c.cpus)[::-1]]
-    if cores is not None and threads > len(ranked):
-        raise UsageError(
-            f"`--cores {cores}`: expected a CPU for each of {threads} threads, found {len(ranked)}",
-            hint="take fewer threads, or `--cores all`",
-        )
+    if ranked or cores is not None:
+        _check_enough(len(ranked), threads, f"`--cores {cores}`" if cores else "measuring")
     return tuple(ranked[:threads])
+
+
+def _check_enough(cpus: int, threads: int, doing: str) -> None:
+    if threads > cpus:
+        raise UsageError(
+            f"{doing}: expected a CPU for each of {threads} threads, found {cpus}",
+            hint="take fewer threads, or `--cores all`, which binds them to none",
+        )
 
 
 def _of_mask(mask: int, known: Sequence[int]) -> tuple[int, ...]:

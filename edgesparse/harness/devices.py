@@ -13,7 +13,7 @@ from edgesparse.harness.adb import AdbDevice, list_phones
 from edgesparse.harness.local import BrowserDevice, HostDevice, NodeDevice, QemuDevice
 from edgesparse.harness.session import ProcessSession
 from edgesparse.harness.ssh import SshDevice
-from edgesparse.plan import MAX_THREADS
+from edgesparse.plan import MAX_THREADS, is_number_of_threads
 
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
@@ -207,9 +207,9 @@ def check_threads(threads: int) -> None:
     Raises:
         UsageError: No bundle can.
     """
-    if not 1 <= threads <= MAX_THREADS:
+    if not is_number_of_threads(threads):
         raise UsageError(
-            f"expected 1 to {MAX_THREADS} threads, found {threads}",
+            f"expected 1 to {MAX_THREADS} threads, found {threads!r}",
             hint="give no more threads than the machine has cores",
         )
 

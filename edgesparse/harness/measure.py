@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
+from edgesparse.files import printable
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
-from edgesparse.harness.devices import Device, open_session, refuse_emulated
+from edgesparse.harness.devices import Device, check_threads, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import LayerTime, profile_layers
 from edgesparse.harness.results import BundleResult, PeerResult, result_document
@@ -60,6 +61,7 @@ def measure(
             many threads.
         DeviceError: The device is emulated, missing, or failed.
     """
+    check_threads(threads)
     refuse_emulated(device)
     if against is not None:
         _refuse_remote(device)
@@ -190,7 +192,7 @@ def _peer(against: str | os.PathLike[str] | None, rounds: Sequence[_Round]) -> P
     if against is None:
         return None
     timing = Timing.joined([r.timings[-1] for r in rounds])
-    return PeerResult("onnxruntime", OrtSession.version(), str(against), timing)
+    return PeerResult("onnxruntime", OrtSession.version(), printable(against), timing)
 
 
 def _open_peer(

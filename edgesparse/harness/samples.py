@@ -45,7 +45,8 @@ def read_samples(
     input's shape is one sample.
 
     Raises:
-        UsageError: An input is missing or does not fit; the message lists all of them.
+        UsageError: An input is missing, of another shape or dtype, or has no samples; the message
+            lists all of them.
     """
     arrays, inputs, problems = read_npz(path), {}, []
     for tensor in tensors:
@@ -58,6 +59,10 @@ def read_samples(
                 f"{name}: expected [{', '.join(map(str, expected))}],"
                 f" found {list(arrays[name].shape)}"
             )
+        elif stacked.dtype != np.dtype(tensor["dtype"]):
+            problems.append(f"{name}: expected {tensor['dtype']}, found {stacked.dtype}")
+        elif not len(stacked):
+            problems.append(f"{name}: expected one sample or more, found none")
         else:
             inputs[name] = stacked
     if problems:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgesparse.errors import OutputError, UsageError
+from edgesparse.files import printable
 from edgesparse.harness.closing import Closing
 from edgesparse.harness.results import now
 from edgesparse.harness.statistics import Estimate, median_interval
@@ -219,7 +220,8 @@ class Store(Closing):
 
     def _insert(self, table: str, columns: str, values: Sequence[Any]) -> int:
         marks = ", ".join("?" * len(values))
-        cursor = self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+        cursor = self._db.execute(statement, tuple(map(_kept, values)))
         return int(cursor.lastrowid or 0)
 
     def find(self, **wanted: str | int | None) -> list[StoredResult]:
@@ -240,7 +242,7 @@ class Store(Closing):
         )
         with self._explained():
             try:
-                rows = self._db.execute(query, tuple(asked.values())).fetchall()
+                rows = self._db.execute(query, tuple(map(_kept, asked.values()))).fetchall()
             except OverflowError:  # a number of more than 64 bits is no result's
                 return []
         return [StoredResult(*row) for row in rows]
@@ -280,6 +282,11 @@ class Store(Closing):
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _kept(value: Any) -> Any:
+    """Return a value as SQLite keeps it, whose text is Unicode."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def latest_steps(

@@ -70,16 +70,18 @@ def sparsify(
     from edgesparse.pruning.goals import Goal, reach
     from edgesparse.pruning.pruner import Pruner
     from edgesparse.pruning.result import describe
-    from edgesparse.pruning.writing import write_masks, write_model
+    from edgesparse.pruning.writing import check_outputs_writable, write_masks, write_model
 
     _check_outputs(model, data, output, masks)
+    model_file, masks_file = pathlib.Path(output), None if masks is None else pathlib.Path(masks)
+    check_outputs_writable(model_file, masks_file)
     goal = Goal.of(sparsity=sparsity, latency=latency, max_drop=max_drop)
     pruner = Pruner(model, data, options, progress)
     pruned = reach(goal, pruner)
     result = describe(pruner, pruned, str(output), None if masks is None else str(masks))
-    write_model(pruner.network, pruned.constants, pathlib.Path(output))
-    if masks is not None:
-        write_masks(pruner.network, pruned.constants, pathlib.Path(masks))
+    write_model(pruner.network, pruned.constants, model_file)
+    if masks_file is not None:
+        write_masks(pruner.network, pruned.constants, masks_file)
     return result
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from edgesparse.files import whole_file
+from edgesparse.files import check_writable, whole_file
 from edgesparse.harness.samples import write_npz
 from edgesparse.pruning.network import Array, Network
+
+MODEL_HINT = "choose another file with `--output`"
+MASKS_HINT = "choose another file with `--emit-masks`"
+
+
+def check_outputs_writable(output: pathlib.Path, masks: pathlib.Path | None) -> None:
+    """Refuse files that cannot be written before anything is computed.
+
+    Raises:
+        OutputError: One cannot.
+    """
+    check_writable(output, MODEL_HINT)
+    if masks is not None:
+        check_writable(masks, MASKS_HINT)
 
 
 def write_model(network: Network, constants: Mapping[str, Array], output: pathlib.Path) -> None:
@@ -19,7 +34,7 @@ def write_model(network: Network, constants: Mapping[str, Array], output: pathli
         OutputError: The file cannot be written.
     """
     proto = network.with_constants(constants)
-    with whole_file(output, "choose another file with `--output`") as partial:
+    with whole_file(output, MODEL_HINT) as partial:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(proto.SerializeToString(deterministic=True))
 
@@ -39,4 +54,6 @@ def write_masks(network: Network, constants: Mapping[str, Array], output: pathli
         OutputError: The file cannot be written.
     """
     masks = {layer.weight: np.asarray(constants[layer.weight] != 0) for layer in network.prunable}
-    write_npz(output, masks, "choose another file with `--emit-masks`")
+    with contextlib.suppress(OSError):  # writing will say what is wrong
+        output.parent.mkdir(parents=True, exist_ok=True)
+    write_npz(output, masks, MASKS_HINT)

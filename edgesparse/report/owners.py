@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgesparse.files import printable
+
 if TYPE_CHECKING:
     from edgesparse.bundle import Bundle
 
@@ -20,7 +22,7 @@ Document = Mapping[str, Any]
 def told_of(bundle: Bundle) -> dict[str, str]:
     """Return what results and checks of a bundle tell of it."""
     return {
-        "bundle": str(bundle.path),
+        "bundle": printable(bundle.path),
         "name": bundle.manifest["name"],
         "target": bundle.manifest["target"]["name"],
         "model_sha256": bundle.manifest["model_sha256"],

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
+from edgesparse.files import printable
 from edgesparse.report import charts
 from edgesparse.report.downloads import downloads_shown
 from edgesparse.report.facts import facts_of
@@ -104,7 +105,7 @@ def report(
         "reason": reason_of,
         "times": format_ratio,
     }
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         title=title or sections[0].name,
         version=importlib.metadata.version("edgesparse"),
         inputs=bundles[0].manifest["inputs"] if bundles else [],
@@ -114,3 +115,4 @@ def report(
         downloads=downloads_shown(bundles, models),
         size=charts,
     )
+    return printable(page)  # titles and documents may hold what is no Unicode

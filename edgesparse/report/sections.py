@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgesparse.files import printable
 from edgesparse.harness.results import shipped_bytes
 from edgesparse.report.owners import identity_of, owner_of_result, owners_of_check, told_of
 from edgesparse.report.wording import is_sparse, reordering
@@ -216,7 +217,7 @@ def _section_of_bundle(bundle: Bundle, timed: Timed | None, checks: list[Documen
     return Section(
         name=name,
         target=target,
-        label=str(bundle.path),
+        label=printable(bundle.path),
         model_sha256=manifest["model_sha256"],
         shipped_bytes=shipped_bytes(bundle),
         arena_bytes=manifest["arena_bytes"],

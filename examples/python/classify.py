@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import re
 import tempfile
 
 import numpy as np
@@ -22,10 +23,13 @@ TRAINED = HERE.parents[1] / "models" / "trained"
 
 def read_pgm(path: pathlib.Path) -> np.ndarray:
     """Return a binary PGM as (1, 1, height, width) float32 in [0, 1]."""
-    kind, width, height, brightest, pixels = path.read_bytes().split(maxsplit=4)
-    if kind != b"P5":
+    data = path.read_bytes()
+    # One space ends the header: the pixels may begin with bytes that are spaces, too.
+    header = re.match(rb"P5\s+(\d+)\s+(\d+)\s+(\d+)\s", data)
+    if header is None:
         raise ValueError(f"{path} is no binary PGM")
-    values = np.frombuffer(pixels, np.uint8).reshape(1, 1, int(height), int(width))
+    width, height, brightest = map(int, header.groups())
+    values = np.frombuffer(data[header.end() :], np.uint8).reshape(1, 1, height, width)
     return (values / np.float32(brightest)).astype(np.float32)
 
 

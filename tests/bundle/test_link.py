@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bundle.toy import SOURCE, toy_object, toy_plan, zig, zig_object
 
 from edgesparse import codegen, link
 from edgesparse.bundle import Bundle, write_bundle
-from edgesparse.errors import DeviceError
+from edgesparse.errors import DeviceError, OutputError
 from edgesparse.target import ARM64, WASM, Target, resolve_target
 
 EXPORTS = {*link.PUBLIC_SYMBOLS, "toy_model"}
@@ -52,6 +53,27 @@ def test_object_defines_the_models_symbols_only(target: str, tmp_path: Path) -> 
     defined, undefined = Elf(bundle.path / "model.o").global_symbols()
     assert defined == {"toy_main", *plan.kernels}
     assert undefined <= {"es_barrier", "memcpy", "memset"}
+
+
+def test_temporary_files_in_a_folder_beyond_the_locales_letters(
+    host: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "é").mkdir()
+    # As Python spells the name where the locale knows ASCII only.
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/\udcc3\udca9")
+    assert codegen.build_object(parallel_plan(), host).startswith(b"\x7fELF")
+
+
+def test_temporary_files_in_a_folder_that_tvm_cannot_be_told(
+    host: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(OutputError, match="expected the name of a folder in UTF-8") as caught:
+        codegen.build_object(parallel_plan(), host)
+    assert "TMPDIR" in caught.value.hint
+    assert not list(folder.iterdir())
 
 
 def test_archive_leaves_memcpy_to_the_program(host_bundle: Bundle) -> None:

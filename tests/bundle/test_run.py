@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from bundle.fixtures import MODEL_SHA256, write_toy
 from bundle.toy import W, assert_same, toy_inputs, toy_object, toy_outputs, toy_plan
@@ -58,12 +59,13 @@ def test_a_bundle_that_has_run_is_sent_and_copied(host_bundle: Bundle) -> None:
         ({"x": np.zeros((2, 3))}, r"input x expected float32 \[2, 3\], found float64 \[2, 3\]"),
         ({"x": np.zeros((6,), np.float32)}, r"expected float32 \[2, 3\], found float32 \[6\]"),
         ({"x": np.zeros((2, 3), ">f4")}, "found >f4"),
+        ({"x": [[1.0, 2.0], [3.0]]}, r"x expected float32 \[2, 3\], found what is no array: "),
         ({"1": np.zeros((), np.int32)}, r"input 1 expected int64 \[\], found int32 \[\]"),
         ({"z": np.zeros(1)}, r"expected inputs \['x', '1'\], found \['x', '1', 'z'\]"),
     ],
 )
 def test_wrong_inputs_are_refused(
-    host_bundle: Bundle, change: dict[str, np.ndarray], message: str
+    host_bundle: Bundle, change: dict[str, npt.ArrayLike], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         host_bundle.run(toy_inputs() | change)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ from edgesparse import codegen
 from edgesparse.bundle import Bundle, write_bundle
 from edgesparse.errors import UsageError
 from edgesparse.harness.devices import DEVICES, check_threads, open_session
+from edgesparse.harness.measure import measure
 from edgesparse.models import zoo
 from edgesparse.plan import Plan
 from edgesparse.target import ARM64, WASM, Target, resolve_target
@@ -102,12 +104,21 @@ def test_a_serial_plan_runs_on_any_number_of_threads(host_bundle: Bundle, thread
     assert_same(host_bundle.run(toy_inputs(), threads), toy_outputs(toy_inputs()))
 
 
-@pytest.mark.parametrize("threads", [-1, 0, 65])
-def test_a_number_of_threads_nothing_has(host_bundle: Bundle, threads: int) -> None:
-    with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
+@pytest.mark.parametrize("threads", [-1, 0, 65, 1.5, "2", None])
+def test_a_number_of_threads_nothing_has(host_bundle: Bundle, threads: Any) -> None:
+    message = f"expected 1 to 64 threads, found {threads!r}$"
+    with pytest.raises(UsageError, match=message):
         host_bundle.run(toy_inputs(), threads=threads)
-    with pytest.raises(UsageError, match=f"expected 1 to 64 threads, found {threads}"):
+    with pytest.raises(UsageError, match=message):
         check_threads(threads)
+    with pytest.raises(UsageError, match=message):
+        measure([("b", host_bundle)], DEVICES["host"], threads=threads)
+
+
+def test_a_number_of_threads_may_be_numpys(parallel_bundle: Bundle) -> None:
+    inputs = parallel_inputs(0)
+    found = parallel_bundle.run(inputs, threads=np.int64(2))
+    assert_same(found, parallel_outputs(inputs))
 
 
 def test_the_runners_pool(parallel_bundle: Bundle) -> None:

@@ -177,9 +177,7 @@ def test_a_device_is_pinned_from_a_system_that_cannot_pin(monkeypatch: pytest.Mo
 
 def test_sessions_are_pinned_to_all_the_cpus() -> None:
     log: list[str] = []
-    cpus = choose_cpus(2)
-    if not cpus:
-        pytest.skip("this system cannot pin")
+    cpus = (4, 5)
     with pinned([ScriptedSession("A", log), ScriptedSession("B", log)], cpus):
         pass
     with pinned([ScriptedSession("C", log)], ()):

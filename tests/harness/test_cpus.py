@@ -69,12 +69,14 @@ def test_files_that_hold_nonsense(online: str) -> None:
     [
         (None, 1, (7,)),
         (None, 2, (7, 6)),
-        (None, 99, (7, 6, 5, 4, 3, 2, 1, 0)),
+        (None, 8, (7, 6, 5, 4, 3, 2, 1, 0)),
         ("big", 1, (7,)),
         ("big", 4, (7, 6, 5, 4)),
         ("little", 2, (3, 2)),
         ("all", 3, ()),
+        ("all", 99, ()),
         ("0xF0", 1, (4, 5, 6, 7)),
+        ("0xF0", 4, (4, 5, 6, 7)),
         ("0x1", 1, (0,)),
     ],
 )
@@ -87,10 +89,12 @@ def test_cores(cores: str | None, threads: int, cpus: tuple[int, ...]) -> None:
     [
         ("big", 5, "expected a CPU for each of 5 threads, found 4"),
         ("little", 5, "expected a CPU for each of 5 threads, found 4"),
+        ("0xF0", 5, "`--cores 0xF0`: expected a CPU for each of 5 threads, found 4"),
+        (None, 9, "expected a CPU for each of 9 threads, found 8"),
         ("0x300", 1, "has no CPU 8, 9 online, it has 0, 1, 2, 3, 4, 5, 6, 7"),
     ],
 )
-def test_cores_that_there_are_not(cores: str, threads: int, message: str) -> None:
+def test_cores_that_there_are_not(cores: str | None, threads: int, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         select_cpus(PHONE, cores, threads)
     assert "--cores" in caught.value.hint
@@ -102,11 +106,17 @@ def test_the_fastest_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) 
     # No file tells of CPU 9: it counts as a slow one.
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5, 9}, raising=False)
     assert choose_cpus(1) == (2,)
-    assert choose_cpus(9) == (2, 1, 5, 0, 9)
+    assert choose_cpus(5) == (2, 1, 5, 0, 9)
+    with pytest.raises(UsageError, match="each of 6 threads, found 5"):
+        choose_cpus(6)
     monkeypatch.setattr(cpus_module, "local_files", dict)
     assert choose_cpus(2) == (9, 5)
     monkeypatch.delattr(os, "sched_getaffinity")
     assert choose_cpus(2) == ()
+
+
+def test_threads_are_free_where_nothing_tells_of_cpus() -> None:
+    assert select_cpus((), None, 64) == ()
 
 
 def test_big_and_little_are_the_same_on_one_cluster() -> None:

@@ -92,9 +92,14 @@ def test_threads_are_the_runners_second_argument(tmp_path: pathlib.Path) -> None
 
 def test_a_bundle_on_two_threads(tmp_path: pathlib.Path) -> None:
     bundle = write_fake_bundle(tmp_path / "b")
-    document = measure([("b", bundle)], DEVICES["host"], limits=Limits(runs=5, warmup=1), threads=2)
+    host, limits = DEVICES["host"], Limits(runs=5, warmup=1)
+    allowed = len(os.sched_getaffinity(0))
+    cores = None if allowed > 1 else "all"
+    document = measure([("b", bundle)], host, limits=limits, threads=2, cores=cores)
     assert document["threads"] == 2
-    assert document["device"]["pinned_cpus"] == list(choose_cpus(2))
+    assert document["device"]["pinned_cpus"] == list(choose_cpus(2, cores))
+    with pytest.raises(UsageError, match=f"CPU for each of {allowed + 1} threads, found {allowed}"):
+        measure([("b", bundle)], host, limits=limits, threads=allowed + 1)
 
 
 def test_devices_need_no_posix_to_be_told_about() -> None:

@@ -16,7 +16,7 @@ from edgesparse.harness.devices import DEVICES, open_session
 from edgesparse.harness.ort import OrtSession
 from edgesparse.target import resolve_target
 
-CPUS = choose_cpus(2)
+CPUS = choose_cpus(min(2, len(os.sched_getaffinity(0))))
 needs_two_cpus = pytest.mark.skipif(len(CPUS) < 2, reason="only one CPU may be used here")
 X = {"name": "x", "shape": [64, 64], "dtype": "float32"}
 

@@ -45,6 +45,22 @@ def test_all_misfits_are_listed(tmp_path: pathlib.Path) -> None:
     assert caught.value.hint == "it holds image [7, 3, 3]"
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((7, 2, 3)), "image: expected float32, found float64$"),
+        (np.zeros((7, 2, 3), np.uint8), "image: expected float32, found uint8$"),
+        (np.zeros((7, 2, 3), ">f4"), "image: expected float32, found >f4$"),
+        (np.zeros((0, 2, 3), np.float32), "image: expected one sample or more, found none$"),
+    ],
+)
+def test_samples_of_another_kind_and_none(
+    tmp_path: pathlib.Path, image: np.ndarray, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_samples(save(tmp_path / "x.npz", image=image, label=np.zeros(0, np.int64)), [IMAGE])
+
+
 @pytest.mark.parametrize("contents", [b"", b"not a zip", b"PK\x03\x04truncated"])
 def test_files_that_are_no_npz(tmp_path: pathlib.Path, contents: bytes) -> None:
     (tmp_path / "x.npz").write_bytes(contents)

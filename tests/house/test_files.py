@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from edgesparse.errors import OutputError
-from edgesparse.files import whole_file, write_whole_text
+from edgesparse.files import check_writable, whole_file, write_whole_text
 
 
 def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: pathlib.Path) -> None:
@@ -33,6 +33,19 @@ def test_what_cannot_be_written(
     with pytest.raises(OutputError, match=f"cannot write {name}: ") as caught:
         write_whole_text(pathlib.Path(name), "new", "choose another file")
     assert caught.value.hint == "choose another file"
+
+
+def test_what_can_be_written_is_known_early(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "new" / "page.html", "")
+    with pytest.raises(OutputError, match="expected a file, found a folder"):
+        check_writable(tmp_path, "")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match=f"{tmp_path} is no writable folder") as caught:
+        check_writable(tmp_path / "new" / "page.html", "choose another file")
+    assert caught.value.hint == "choose another file"
+    check_writable(pathlib.Path(os.devnull), "")
 
 
 def test_a_pipe_is_written_to_and_stays(tmp_path: pathlib.Path) -> None:

@@ -121,6 +121,31 @@ def test_no_file_is_written_over_another(run, files, tmp_path, outputs, message)
     assert (tmp_path / "d.npz").read_bytes() == data and not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["-o", "s.onnx", "--emit-masks", "file/m.npz"], "cannot write file/m.npz: "),
+        (["-o", "s.onnx", "--emit-masks", "."], "cannot write .: expected a file, found a folder"),
+        (["-o", "file/s.onnx"], "cannot write file/s.onnx: "),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_read(run, tmp_path, outputs, message):
+    (tmp_path / "file").write_text("")
+    code, _, err = run("gone.onnx", "--data", "gone.npz", "--sparsity", "0.5", *outputs)
+    assert code == 1
+    assert err.startswith(f"error: {message}")
+    option = "--emit-masks" if "--emit-masks" in outputs else "--output"
+    assert f"hint: choose another file with `{option}`" in err
+
+
+def test_folders_of_both_files_are_made(run, files, tmp_path):
+    outputs = ("-o", "new/s.onnx", "--emit-masks", "other/new/m.npz")
+    options = ("--sparsity", "0.5", "--samples", "8", *outputs)
+    assert run(files[0], "--data", files[1], *options)[0] == 0
+    assert (tmp_path / "new" / "s.onnx").exists()
+    assert np.load(tmp_path / "other" / "new" / "m.npz").files
+
+
 @pytest.mark.parametrize("name", ["my model.onnx", "model"])
 def test_what_comes_next_can_be_typed(run, files, tmp_path, name):
     model = onnx.load(files[0])
@@ -146,6 +171,14 @@ def test_data_that_does_not_fit(run, files, tmp_path):
     code, _, err = run(*arguments)
     assert code == 2
     assert "no array called 'x'" in err
+
+
+def test_data_of_another_kind(run, files, tmp_path):
+    arrays = np.load(files[1])
+    np.savez(tmp_path / "double.npz", x=arrays["x"].astype(np.float64), label=arrays["label"])
+    code, _, err = run(files[0], "--data", "double.npz", "--sparsity", "0.5", "-o", "s.onnx")
+    assert code == 2
+    assert "double.npz does not fit the model: x: expected float32, found float64\nhint: " in err
 
 
 def test_a_model_that_is_none(run, files, tmp_path):
