@@ -42,11 +42,20 @@ class NotSurvivedError(Exception):
 
 @dataclasses.dataclass
 class Rig:
-    """One phone at one adb server."""
+    """One phone at one adb server.
+
+    Attributes:
+        phone: The phone.
+        folder: Holds all that is needed here.
+        bundle: What runs on the phone.
+        others: This process's children that were there before.
+        timeouts: Of the device.
+    """
 
     phone: Phone
     folder: pathlib.Path
     bundle: Bundle
+    others: frozenset[int]
     timeouts: Timeouts = TIMEOUTS
 
     def device(self) -> AdbDevice:
@@ -103,20 +112,21 @@ class Rig:
             files = [f"file on the phone: {name}" for name in self.phone.files()]
             living = [f"process on the phone: {number}" for number in self.phone.living()]
             here = [f"file here: {path.name}" for path in (self.folder / "tmp").iterdir()]
-            return [*files, *living, *here, *_own_children(self.phone)]
+            own = {process.pid for process in self.phone.processes}
+            children = [f"process here: {number}" for number in _children() - own - self.others]
+            return [*files, *living, *here, *children]
 
         wait_until(lambda: not found(), seconds)
         return found()
 
 
-def _own_children(phone: Phone) -> list[str]:
-    """Return this process's children that are no part of the phone; zombies, too."""
-    own = {process.pid for process in phone.processes}
-    found = []
+def _children() -> frozenset[int]:
+    """Return the numbers of this process's children; zombies, too."""
+    found: set[int] = set()
     for path in pathlib.Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [f"process here: {n}" for n in path.read_text().split() if int(n) not in own]
-    return found
+            found |= set(map(int, path.read_text().split()))
+    return frozenset(found)
 
 
 def _adb(*words: str) -> str:
@@ -152,12 +162,13 @@ def rigged(folder: pathlib.Path, kind: type[Phone] = Phone) -> Iterator[Rig]:
     # Both keep a folder for as long as this process lives.
     preload_library()
     android_tools()
+    others = _children()
     saved, tempfile.tempdir = tempfile.tempdir, str(scratch)
     try:
         with kind(folder) as phone, adb_server(folder):
             bundle = write_fake_bundle(folder / "bundle", target="arm64", triple=TRIPLE)
             _adb("connect", phone.address)
-            yield Rig(phone, folder, bundle)
+            yield Rig(phone, folder, bundle, others)
     finally:
         tempfile.tempdir = saved
 
