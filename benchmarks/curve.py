@@ -4,7 +4,8 @@
     python benchmarks/curve.py --targets wasm-relaxed --sparsity 0 0.1 0.5 --model mobilenet_v2
 
 All bundles of a target take turns in one run. `speedup` is the median over pairs of samples of the
-dense bundle's time over this one's: it should never be below 1.
+dense bundle's time over this one's, `interval` where it lies with 99 % confidence: it should never
+be below 1.
 """
 
 from __future__ import annotations
@@ -70,15 +71,21 @@ def point(result: dict[str, Any]) -> Row:
         "ms_median": result["median_ms"],
         "ms_min": result["min_ms"],
         "speedup": result["over_first"],
+        "interval": result["over_first_interval"],
         "shipped_bytes": result["shipped_bytes"],
         "samples_ms": result["samples_ms"],
     }
 
 
+def is_slower(row: Row) -> bool:
+    """Return whether a bundle is slower than the dense one beyond the noise."""
+    return bool(row["interval"][1] < 1)
+
+
 def format_row(row: Row) -> str:
     """Return one line of the table, with a bar: one mark is a tenth of the dense time."""
     bar = "#" * round(10 / row["speedup"])
-    slower = "" if row["speedup"] >= 1 else "  slower than dense"
+    slower = "  slower than dense" if is_slower(row) else ""
     return (
         f"{row['model']:<14} {row['target']:<13} {row['sparsity']:4.0%} zeros"
         f" {row['ms_median']:9.2f} ms  {row['speedup']:5.2f}x  {bar}{slower}"

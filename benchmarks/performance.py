@@ -13,6 +13,7 @@ import json
 import pathlib
 from collections.abc import Callable, Sequence
 
+from curve import is_slower
 from measuring import UNSTEADY, Row, say
 from plots import bar_chart, line_chart, linear_axis, log_axis, scatter
 from tables import (
@@ -155,8 +156,8 @@ def curve_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     highest = max(speedup for line in lines.values() for _, speedup in line)
     x, y = linear_axis("% zeros", 100), linear_axis("times as fast as our dense bundle", highest)
     plots["curve.svg"] = line_chart("Our bundle over our own dense bundle", x, y, lines)
-    slower = [row for row in rows if row["speedup"] < 1]
-    verdict = "Nowhere is the sparse bundle slower than the dense one."
+    slower = [row for row in rows if is_slower(row)]
+    verdict = "Nowhere is the sparse bundle slower than the dense one beyond the noise."
     if slower:
         points = ", ".join(
             f"{r['target']} {r['sparsity']:.0%} ({r['speedup']:.2f}x)" for r in slower
