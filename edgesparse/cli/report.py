@@ -79,9 +79,7 @@ def command(
         raise UsageError("name a bundle or a result", hint="`edgesparse report --help`")
     bundles, measured, checked = _read_sources(sources, db)
     for path in benchmarks:
-        found = read_documents(path)
-        check_whole(found, path)
-        measured += found
+        measured += check_whole(read_documents(path), path)
     checked += [_read_check(path) for path in checks]
     page = report(bundles, benchmarks=measured, checks=checked, title=title, models=models)
     write_whole_text(html, page, "choose another file with `--html`")
@@ -129,8 +127,7 @@ def _read_file(path: pathlib.Path, measured: Documents, checked: Documents) -> N
         found = [each for row in told if row is not None for each in documents_in(row, path)]
     else:
         found = documents_in(document, path)
-    check_whole(found, path)
-    measured += found
+    measured += check_whole(found, path)
 
 
 def _read_check(path: pathlib.Path) -> dict[str, Any]:

@@ -295,10 +295,7 @@ def add_command(files: tuple[pathlib.Path, ...], tag: str, db: pathlib.Path | No
     from edgesparse.harness.results import check_whole, read_documents
     from edgesparse.harness.store import Store
 
-    documents = []
-    for path in files:
-        documents += read_documents(path)
-        check_whole(documents, path)
+    documents = [each for path in files for each in check_whole(read_documents(path), path)]
     with Store(db) as store:
         numbers = [number for document in documents for number in store.add(document, tag)]
     click.echo(f"{store.path}: {', '.join(map(str, numbers))}")

@@ -269,8 +269,8 @@ _HELD: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
 }
 
 
-def check_whole(documents: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> None:
-    """Refuse documents that lack what keeping and showing them takes; a baseline needs less.
+def check_whole(documents: list[dict[str, Any]], path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Return documents, none of which lacks what keeping and showing it takes; a baseline may.
 
     Raises:
         UsageError: One does.
@@ -280,6 +280,7 @@ def check_whole(documents: Sequence[Mapping[str, Any]], path: str | pathlib.Path
         _check_held("device", document["device"], path)
         for result in document["results"]:
             _check_held("result", result, path)
+    return documents
 
 
 def _check_held(what: str, found: Mapping[str, Any], path: str | pathlib.Path) -> None:

@@ -8,6 +8,7 @@ With them a tap of a KxK window is a constant offset, whatever the padding, stri
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from tvm import tirx
 
@@ -175,56 +176,38 @@ def _emit_row(
     first = (phase - window.pads[1]) % stride
     columns = len(range(first, window.width, stride))
     left = (first + window.pads[1]) // stride if columns else window.row_elements
+
+    def copy(start: tir.Expr, lanes: int) -> None:
+        value = tir.load_strided(x, read + first + start * stride, lanes, stride)
+        tir.store(y, write + left + start, value, lanes)
+
     _emit_zeros(y, write, left, window.lanes)
     if left + align_up(columns, window.lanes) > window.pitch:
-        lanes = fitting_lanes(columns, window.lanes)
-        _emit_fitting(x, read + first, y, write + left, columns, stride, lanes)
+        _emit_fitting(copy, columns, fitting_lanes(columns, window.lanes) if stride <= 2 else 1)
     else:
-        room = window.width - first + window.lanes
-        _emit_overshooting(x, read + first, y, write + left, columns, stride, window.lanes, room)
+        vectors = -(-columns // window.lanes) if stride <= 2 else 0
+        if stride == 2 and first + 2 * vectors * window.lanes > window.width + window.lanes:
+            vectors -= 1  # its second load would leave the buffer's slack
+        _emit_overshooting(copy, columns, vectors, window.lanes)
     for column in range(left + columns, window.row_elements):
         tir.store(y, write + column, tir.splat(0.0))
 
 
-def _emit_fitting(
-    x: tir.Buffer,
-    read: tir.Expr,
-    y: tir.Buffer,
-    write: tir.Expr,
-    columns: int,
-    stride: int,
-    lanes: int,
-) -> None:
-    """Copy `columns` elements by vectors that do not write past them: the last two overlap."""
-    lanes = lanes if stride <= 2 else 1
+_Copy = Callable[[tir.Expr, int], None]  # of so many columns from one on
 
-    def copy(start: tir.Expr) -> None:
-        value = tir.load_strided(x, read + start * stride, lanes, stride)
-        tir.store(y, write + start, value, lanes)
 
+def _emit_fitting(copy: _Copy, columns: int, lanes: int) -> None:
+    """Copy columns by vectors that do not write past them: the last two overlap."""
     with tir.loop(columns // lanes) as i:
-        copy(i * lanes)
+        copy(i * lanes, lanes)
     if columns % lanes:
-        copy(columns - lanes)
+        copy(columns - lanes, lanes)
 
 
-def _emit_overshooting(
-    x: tir.Buffer,
-    read: tir.Expr,
-    y: tir.Buffer,
-    write: tir.Expr,
-    columns: int,
-    stride: int,
-    lanes: int,
-    room: int,
-) -> None:
-    """Copy `columns` elements by whole vectors, of which `room` elements may be read."""
-    vectors = -(-columns // lanes) if stride <= 2 else 0
-    if stride == 2 and 2 * vectors * lanes > room:
-        vectors -= 1
+def _emit_overshooting(copy: _Copy, columns: int, vectors: int, lanes: int) -> None:
+    """Copy columns by whole vectors, and what these leave one by one."""
     with tir.loop(vectors) as i:
-        value = tir.load_strided(x, read + i * lanes * stride, lanes, stride)
-        tir.store(y, write + i * lanes, value, lanes)
+        copy(i * lanes, lanes)
     done = vectors * lanes
     with tir.loop(max(0, columns - done)) as i:
-        tir.store(y, write + done + i, tir.load(x, read + (done + i) * stride))
+        copy(done + i, 1)
