@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import functools
 import os
@@ -222,13 +223,13 @@ class _Crew:
     def __init__(self, count: int) -> None:
         self.team = Team()
         self._process = os.getpid()
-        self._orders: list[queue.SimpleQueue[_Shares | None]] = []
+        self._orders: list[_Orders] = [queue.SimpleQueue() for _ in range(count)]
         self._shares: _Shares | None = None
-        weakref.finalize(self, _dismiss, self._orders).atexit = False
-        for thread in range(count):
-            self._orders.append(queue.SimpleQueue())
-            arguments = (self._orders[-1], thread)
-            threading.Thread(target=_work, args=arguments, daemon=True).start()
+        for thread, orders in enumerate(self._orders):
+            # Neither the dismissal nor the start runs a line of Python on this thread: there an
+            # interrupt would be lost, or threading.Thread.start would make another error of it.
+            dismissal = weakref.ref(self, orders.put)
+            _thread.start_new_thread(_work, (orders, thread, dismissal))
 
     def fits(self, count: int) -> bool:
         """Whether these are `count` threads of this process; a forked one has none."""
@@ -251,15 +252,13 @@ class _Crew:
             self._shares = None
 
 
-def _work(orders: queue.SimpleQueue[_Shares | None], thread: int) -> None:
-    while (shares := orders.get()) is not None:
+_Orders = queue.SimpleQueue[_Shares | weakref.ref[_Crew]]
+
+
+def _work(orders: _Orders, thread: int, dismissal: weakref.ref[_Crew]) -> None:
+    while isinstance(shares := orders.get(), _Shares):
         shares.do(thread)
         del shares  # it holds the model, whose end is this thread's
-
-
-def _dismiss(orders: Sequence[queue.SimpleQueue[_Shares | None]]) -> None:
-    for one in orders:
-        one.put(None)
 
 
 def load_library(path: Path) -> ctypes.CDLL:
