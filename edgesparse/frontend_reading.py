@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -27,6 +27,7 @@ from edgesparse.errors import (
 OLDEST_OPSET = 13
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
 MAX_WEIGHT_BYTES = 2_000_000_000
+TRAINING_MODE = "it is in training mode"
 
 _EXPORT_HINT = "export it again, e.g. `torch.onnx.export(model, args, 'model.onnx', dynamo=True)`"
 _FOREIGN_FORMATS = (
@@ -39,6 +40,17 @@ _FOREIGN_FORMATS = (
     ),
     (0, b"\x89HDF", "an HDF5 file, perhaps a Keras model", "convert it to ONNX with tf2onnx"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself: `git lfs pull`"),
+)
+_QUANTISED = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
 )
 
 
@@ -214,8 +226,21 @@ def unsupported_operators(
     return UnsupportedModelError(
         f"{count(total, 'node')} of {count(len(found), 'operator')} (opset {opset}) cannot be"
         f" compiled:\n  " + "\n  ".join(lines),
-        hint="replace these operators in the model, or cut them off before export",
+        hint="; ".join(_hints(found, reasons or {})),
     )
+
+
+def _hints(found: Collection[str], reasons: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Yield what to do about each kind of operator."""
+    training = {op for op in found if op == "Dropout" or TRAINING_MODE in reasons.get(op, ())}
+    quantised = _QUANTISED.intersection(found)
+    layers = {"Conv", "ConvTranspose", "Gemm", "MatMul"} if quantised else set()
+    if training:
+        yield "export the model for inference: `model.eval()` before `torch.onnx.export`"
+    if quantised:
+        yield "compile the float32 model, from before it was quantised"
+    if set(found) - training - quantised - layers:
+        yield "replace these operators in the model, or cut them off before export"
 
 
 def count(number: int, noun: str) -> str:

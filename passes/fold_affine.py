@@ -170,6 +170,11 @@ def _per_channel(array: editing.Array | None, axis: int, channels: int) -> Doubl
     return np.broadcast_to(array.reshape(-1).astype(np.float64), (channels,))
 
 
+def is_in_training(node: ir.Node) -> bool:
+    """Return whether a BatchNormalization takes its statistics from the batch."""
+    return bool(node.attributes.get_int("training_mode", 0)) or len(node.outputs) > 1
+
+
 def read_batch_norm(node: ir.Node, axis: int) -> Affine | None:
     """Return what a BatchNormalization does to the channels.
 
@@ -178,8 +183,7 @@ def read_batch_norm(node: ir.Node, axis: int) -> Affine | None:
     source = editing.taken(node, 0)
     rank = len(editing.shape_of(source))
     arrays = [editing.constant(value) for value in node.inputs[1:5]]
-    in_training = node.attributes.get_int("training_mode", 0) or len(node.outputs) > 1
-    if rank + axis != 1 or in_training:
+    if rank + axis != 1 or is_in_training(node):
         return None
     doubles = [array.astype(np.float64) for array in arrays if array is not None]
     if len(doubles) != 4:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgesparse.frontend_reading import TRAINING_MODE
 from edgesparse.passes import editing
-from edgesparse.passes.fold_affine import Double, read_batch_norm
+from edgesparse.passes.fold_affine import Double, is_in_training, read_batch_norm
 
 NAME = "split_batch_norm"
 
@@ -30,9 +31,8 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     shape = editing.shape_of(editing.taken(node, 0))
     affine = read_batch_norm(node, axis=1 - len(shape))
     if affine is None:
-        editing.decline(
-            node, NAME, "it is in training mode, or its statistics are not valid constants"
-        )
+        why = TRAINING_MODE if is_in_training(node) else "its statistics are not valid constants"
+        editing.decline(node, NAME, why)
         return False
 
     def per_channel(role: str, array: Double) -> ir.Value:
