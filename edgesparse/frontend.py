@@ -27,7 +27,7 @@ from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
-from edgesparse.frontend_checks import check_graph, check_initializers
+from edgesparse.frontend_checks import BROKEN_HINT, check_graph, check_initializers
 from edgesparse.frontend_reading import (
     NEWEST_OPSET as NEWEST_OPSET,
 )
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, Shape] = NO_SHAPES) 
         check_initializers(model.graph)
         _name_nodes(model.graph)
     bind_shapes(model.graph, shapes)
-    with foreign_errors(f"{path} is inconsistent", hint="check it: `python -m onnx.checker`"):
+    with foreign_errors(f"{path} is inconsistent", hint=BROKEN_HINT):
         infer_shapes(model)
         canonicalise(model)
         infer_shapes(model)

@@ -31,6 +31,7 @@ _DTYPES = frozenset(
         ir.DataType.UINT64,
     }
 )
+BROKEN_HINT = "the model does not run anywhere: check its export with onnxruntime"
 _TAKE_INFINITE_BOUNDS = frozenset({"Clip", "Min", "Max", "Pad", "Where"})
 
 
@@ -81,7 +82,7 @@ def _check_static(graph: ir.Graph) -> None:
         raise UnsupportedModelError(
             f"{count(len(found), 'value')} without a static, non-empty shape: {shorten(found)}",
             hint="shapes may not depend on the data: export the model with fixed shapes, without"
-            " NonZero, Unique or boolean masks",
+            " NonZero, Unique or boolean masks, or cut it off before NonMaxSuppression",
         )
     if found := list(_oversized(graph)):
         raise UnsupportedModelError(
@@ -158,7 +159,7 @@ def _check_fit(graph: ir.Graph) -> None:
     if found:
         raise InvalidModelError(
             f"the inputs of {count(len(found), 'node')} do not fit each other: {shorten(found)}",
-            hint="the model does not run anywhere: check its export with onnxruntime",
+            hint=BROKEN_HINT,
         )
 
 

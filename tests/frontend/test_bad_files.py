@@ -159,7 +159,10 @@ def test_control_flow_is_listed(tmp_path):
 def test_inconsistent_models(text, message, tmp_path):
     weights = {"w": np.ones((4, 5)), "k": np.ones((4, 2, 3, 3)), "v": np.ones(4)}
     proto = texts.proto(text, **{name: array for name, array in weights.items() if name in text})
-    assert message in refuse(proto, tmp_path, InvalidModelError).message
+    error = refuse(proto, tmp_path, InvalidModelError)
+    assert message in error.message
+    if message == "is inconsistent":
+        assert error.hint == "the model does not run anywhere: check its export with onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -220,6 +223,15 @@ def test_shapes_that_depend_on_the_data(tmp_path):
     )
     assert error.message.startswith("1 value without a static, non-empty shape: y [2,")
     assert "NonZero" in error.message
+
+
+def test_boxes_that_depend_on_the_data_are_to_be_cut_off(tmp_path):
+    text = (
+        "(float[1, 5, 4] x, float[1, 2, 5] s) => (int64[n, 3] y) { y = NonMaxSuppression(x, s, k) }"
+    )
+    error = refuse(texts.proto(text, k=np.array(3)), tmp_path, UnsupportedModelError)
+    assert "of NonMaxSuppression " in error.message
+    assert error.hint.endswith("or cut it off before NonMaxSuppression")
 
 
 def test_absurdly_large_activation(tmp_path):
