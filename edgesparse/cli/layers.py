@@ -38,9 +38,6 @@ class LayerRow:
 def layer_table(layers: Sequence[LayerRow]) -> Table:
     """Return the table: what each layer is, what was chosen for it, and why."""
     made = table("Layer", "Op", "Weight", ">Zeros", "Format", ">Predicted", "Reason")
-    for column, share in ((0, 2), (1, 1), (-1, 4)):
-        made.columns[column].overflow = "fold"
-        made.columns[column].ratio = share
     for layer in layers:
         decision = layer.decision
         made.add_row(

@@ -124,7 +124,10 @@ def _escape_markdown(text: str) -> str:
 
 def print_table(made: Table) -> None:
     """Print a table to stdout."""
-    console().print(made)
+    from edgesparse.cli.fitting import fit
+
+    shown = console()
+    shown.print(fit(made, shown))
 
 
 @contextlib.contextmanager

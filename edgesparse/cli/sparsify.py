@@ -131,7 +131,6 @@ def _print(
 
     numbers = (">Zeros", "", ">", "Pattern", ">Error", ">Predicted", "", ">")
     made = table("Layer", "Op", "Weight", *numbers, "Reason")
-    made.columns[-1].overflow = "fold"
     for layer in result.layers:
         made.add_row(*_row(layer))
     print_table(made)
