@@ -42,6 +42,31 @@ def program(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> pathlib
     return made
 
 
+TOOL = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+case "$2" in *bundle*) mkdir -p "$2" && touch "$2/manifest.json" ;; *) touch "$2" ;; esac
+"""
+
+
+def test_another_target_is_made_beside_the_first(tmp_path: pathlib.Path) -> None:
+    for name in ("Makefile", "digits.c"):
+        shutil.copy(FOLDER / name, tmp_path)
+    tool = tmp_path / "tool"
+    tool.write_text(TOOL)
+    tool.chmod(0o755)
+
+    def make(target: str) -> str:
+        words = ["make", "-C", str(tmp_path), f"CC={tool}", f"EDGESPARSE={tool}"]
+        return subprocess.run(
+            [*words, f"TARGET={target}"], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "--target host" in make("host")
+    assert "--target arm64" in make("arm64")
+    assert "up to date" in make("host")
+    assert {"digits-host", "digits-arm64"} < {path.name for path in tmp_path.iterdir()}
+
+
 def run(program: pathlib.Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(program), *map(str, words)], capture_output=True, text=True)
 
