@@ -235,7 +235,8 @@ def failure_of(rows: Sequence[FarmRow]) -> EdgeSparseError | None:
     kinds = {type(error) for error in errors.values()}
     kind = kinds.pop() if len(kinds) == 1 else EdgeSparseError
     kind = EdgeSparseError if kind is UsageError else kind
+    hints = dict.fromkeys(error.hint for error in errors.values() if error.hint)
     return kind(
         f"{failed} of {len(rows)} failed: {'; '.join(errors)}",
-        hint="the same command goes on where it stopped",
+        hint="; ".join((*hints, "the same command goes on where it stopped")),
     )

@@ -191,6 +191,15 @@ def test_failures_of_one_kind_keep_their_exit_code() -> None:
     assert failure_of([row(device), row(model)]).exit_code == 1
 
 
+def test_what_helps_against_each_failure_is_said_once() -> None:
+    errors = [DeviceError("a", hint="plug it in"), DeviceError("b", hint="plug it in")]
+    errors += [InvalidModelError("c", hint="export it again"), InvalidModelError("d")]
+    rows = [FarmRow("a", "host", "host", 1, "", error=error) for error in errors]
+    again = "the same command goes on where it stopped"
+    assert failure_of(rows).hint == f"plug it in; export it again; {again}"
+    assert failure_of(rows[-1:]).hint == again
+
+
 class Board(HostDevice):
     """This machine under another name."""
 
