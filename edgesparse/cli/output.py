@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Wide enough for the widest table when the output is no terminal.
 _PIPE_WIDTH = 200
+# Below it, as where COLUMNS is 0, tables are left to the terminal, which breaks their lines.
+_LEAST_WIDTH = 40
 
 
 def emit_json(document: Any) -> None:
@@ -127,6 +129,7 @@ def print_table(made: Table) -> None:
     from edgesparse.cli.fitting import fit
 
     shown = console()
+    shown.width = max(shown.width, _LEAST_WIDTH)
     shown.print(fit(made, shown))
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from edgesparse.cli.fitting import fit
-from edgesparse.cli.output import table
+from edgesparse.cli.output import print_table, table
 
 LAYERS = ("node_Conv_221", "node_Conv_223", "/blocks.11/attention/qkv/MatMul:quantised")
 REASON = "predicted 2.3 us; dense would take 6.1 us (2.59x); next best 1x192, unstructured: 2.4 us"
@@ -21,7 +21,9 @@ def layers():
 
 def shown(made, width):
     """Return the lines of a table on a terminal."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console = Console(
+        file=io.StringIO(), width=width, height=50, force_terminal=True, color_system=None
+    )
     console.print(fit(made, console))
     return console.file.getvalue().splitlines()
 
@@ -67,3 +69,13 @@ def test_only_the_widest_columns_are_narrowed():
 def test_a_table_without_rows_has_its_head_or_nothing():
     assert shown(table("Layer", "Op"), 40)[0].split() == ["Layer", "Op"]
     assert shown(table("Layer", "Op"), 4) == []
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "10", "40"])
+def test_a_terminal_without_columns_shows_what_one_of_forty_does(columns, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
+    print_table(layers())
+    assert capsys.readouterr().out.splitlines() == shown(layers(), 40)
