@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def _texts(column: Column) -> Iterator[str]:
 
 def _widest(column: Column, *, words: bool) -> int:
     texts = _texts(column)
-    return max(cell_len(part) for text in texts for part in (text.split() if words else [text, ""]))
+    parts = itertools.chain.from_iterable(text.split() if words else [text] for text in texts)
+    return max(map(cell_len, parts), default=0)
 
 
 def _share(widths: list[int], least: list[int], room: int) -> list[int]:
