@@ -314,7 +314,11 @@ def _share(step: Step, thread: Any, span: _Range) -> Any:
     if step.most_threads < MAX_THREADS:
         threads = tirx.min(threads, step.most_threads)
         thread = tirx.min(thread, threads)
-    return tirx.truncdiv(tirx.const(step.parts, "int32") * thread, threads)
+    parts = tirx.const(step.parts, "int32")
+    if (step.parts or 0) * MAX_THREADS < 1 << 31:
+        return tirx.truncdiv(parts * thread, threads)
+    rest = tirx.truncmod(parts, threads)  # the product of all parts and a thread would wrap
+    return tirx.truncdiv(parts, threads) * thread + tirx.truncdiv(rest * thread, threads)
 
 
 def _address(buffers: dict[str, Any], arg: Arg, thread: Any = None) -> Any:

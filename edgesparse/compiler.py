@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from edgesparse import frontend, passes
 from edgesparse.bundle import Bundle, check_output, write_bundle
 from edgesparse.errors import UnsupportedModelError, UsageError
+from edgesparse.link import WASM_STACK_BYTES
 from edgesparse.lower import SUPPORTED, layer_of, lower
 from edgesparse.model_files import model_digest
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
@@ -216,7 +218,7 @@ def build(
 
 def _check_memory(plan: Plan, target: Target) -> None:
     """Refuse what no WebAssembly memory can hold."""
-    needed = plan.arena_bytes + len(plan.weights)
+    needed = WASM_STACK_BYTES + len(plan.weights) + max(plan.arena_bytes, _image_bytes(plan))
     needed += sum(spec.size_bytes for spec in (*plan.inputs, *plan.outputs))
     if target.is_wasm and needed > _WASM_MEMORY_BYTES:
         raise UnsupportedModelError(
@@ -224,6 +226,15 @@ def _check_memory(plan: Plan, target: Target) -> None:
             f" {_WASM_MEMORY_BYTES / 1e9:.2f} GB for target {target.name}",
             hint="fix smaller inputs with `--shape`, or compile with `--target host` or `arm64`",
         )
+
+
+def _image_bytes(plan: Plan) -> int:
+    """Return what index.mjs reserves from the arena's start on, to make planes of an image."""
+    if not plan.inputs:
+        return 0
+    image = plan.inputs[0]
+    pixels = math.prod(image.shape[2:4]) if len(image.shape) > 3 else 0
+    return 4 * pixels + image.size_bytes
 
 
 def c_identifier(text: str) -> str:

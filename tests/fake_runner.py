@@ -57,6 +57,9 @@ def handle(words: list[str]) -> None:
 if MODE == "unopened":
     answer(error="weights.bin: wrong hash", code="weights")
     sys.exit(1)
+if MODE == "large":
+    answer(error="no memory: the arena needs 6441156992 bytes", code="memory")
+    sys.exit(1)
 if MODE == "mute":
     time.sleep(60)
 answer(

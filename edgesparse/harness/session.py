@@ -33,6 +33,12 @@ _NS_PER_MS = 1e6
 _MAX_CLOCK_RATIO = 1.05
 _MAX_CLOCK_OFFSET_NS = 1e9
 _MAX_NS = 1e15  # eleven days
+# Of a runner that cannot open its bundle, by the code it gives.
+_HINT = "compile the bundle again, e.g. with `edgesparse compile`"
+_OPENING_HINTS = {
+    "memory": "compile the model for smaller inputs with `--shape`, or take a device with more"
+    " memory, or fewer threads",
+}
 
 
 class Session(Protocol):
@@ -169,7 +175,7 @@ class ProcessSession(Closing):
                 raise DeviceError(
                     f"device {device}: the runner cannot open the bundle: {self.ready['error']}",
                     hint=self.ready.get(
-                        "hint", "compile the bundle again, e.g. with `edgesparse compile`"
+                        "hint", _OPENING_HINTS.get(self.ready.get("code", ""), _HINT)
                     ),
                 )
         except BaseException:

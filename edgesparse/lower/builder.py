@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from edgesparse.errors import UnsupportedModelError
 from edgesparse.geometry import static_shape
 from edgesparse.kernels import movement
 from edgesparse.kernels.bands import CopyRows
@@ -38,6 +39,9 @@ from edgesparse.target import Target
 
 # A kernel may write one whole vector past the last row of an image.
 SLACK_BYTES = ALIGNMENT_BYTES
+
+# Kernels count elements, and tables hold offsets, in int32.
+MOST_ELEMENTS = (1 << 31) - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,9 +150,19 @@ class PlanBuilder:
         self._tensors[value] = tensor
 
     def new(self, layout: Layout, dtype: str, name: str) -> Tensor:
-        """Make an arena buffer that belongs to no value: scratch, or a re-laid out copy."""
-        size = layout.elements * np.dtype(dtype).itemsize
-        buffer = Buffer(name, align_up(size) + SLACK_BYTES)
+        """Make an arena buffer that belongs to no value: scratch, or a re-laid out copy.
+
+        Raises:
+            UnsupportedModelError: It has more elements than kernels can count.
+        """
+        item = np.dtype(dtype).itemsize
+        buffer = Buffer(name, align_up(layout.elements * item) + SLACK_BYTES)
+        if buffer.size_bytes // item > MOST_ELEMENTS:
+            raise UnsupportedModelError(
+                f"{self._layers[-1].name}: its {name} takes {layout.elements} elements of memory,"
+                f" expected at most {MOST_ELEMENTS}",
+                hint="fix smaller inputs with `--shape`, or lessen this node's pads and dilations",
+            )
         self._buffers.append(buffer)
         return Tensor(layout, dtype, buffer)
 

@@ -14,6 +14,7 @@ from interrupts import interrupted
 
 from edgesparse.errors import LatencyError, UnsupportedModelError
 from edgesparse.lower import lower
+from edgesparse.plan import TensorSpec
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,22 @@ def test_more_memory_than_webassembly_has_is_3(run, model, tmp_path, monkeypatch
         assert message in outcome.err
     assert not (tmp_path / "d").exists()
     assert run("compile", model, "-o", "d").code == 0
+
+
+def test_an_image_that_webassembly_has_no_memory_to_make_planes_of_is_3(
+    run, model, monkeypatch
+) -> None:
+    image = TensorSpec("x", (1, 1, 19000, 19000))
+
+    def of_large_image(*arguments):
+        plan = lower(*arguments)
+        return dataclasses.replace(plan, inputs=(image,), arena_bytes=image.size_bytes)
+
+    monkeypatch.setattr("edgesparse.compiler.lower", of_large_image)
+    outcome = run("compile", model, "-o", "d", "--target", "wasm")
+    assert outcome.code == 3
+    # The image, and in the arena its planes and its pixels of four bytes.
+    assert "takes 4.33 GB of memory, expected at most 4.29 GB" in outcome.err
 
 
 def test_foreign_inputs(run, make_bundle, tmp_path) -> None:

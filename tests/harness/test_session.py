@@ -124,8 +124,15 @@ def test_a_runner_that_never_gets_ready() -> None:
 
 
 def test_a_runner_that_cannot_open_the_bundle() -> None:
-    with pytest.raises(DeviceError, match=r"cannot open the bundle: weights\.bin: wrong hash"):
+    with pytest.raises(DeviceError, match=r"bundle: weights\.bin: wrong hash") as found:
         open_fake("unopened")
+    assert found.value.hint.startswith("compile the bundle again")
+
+
+def test_a_bundle_that_takes_more_memory_than_there_is_would_do_so_again() -> None:
+    with pytest.raises(DeviceError, match="cannot open the bundle: no memory") as found:
+        open_fake("large")
+    assert found.value.hint.startswith("compile the model for smaller inputs with `--shape`")
 
 
 def test_a_command_that_fails_leaves_the_session_usable() -> None:

@@ -106,6 +106,12 @@ def test_both_kinds_of_gelu_give_their_own_number(approximate, fused):
     assert editing.read_inputs(model.graph[-1]).sum() == 5  # folded in either case
 
 
+@pytest.mark.parametrize("bias", [0.7, 100.0])
+@pytest.mark.parametrize("activation", ["Softplus", "Elu"])
+def test_activations_beside_channels_that_are_not_constant_warn_of_nothing(activation, bias):
+    assert removed(prepared(chain(1, bias=bias, activation=activation))) == 3
+
+
 def test_zero_is_exact_at_a_padded_border():
     assert removed(prepared(chain(3, bias=-0.7))) == 3
 
