@@ -26,6 +26,8 @@ import threading
 import time
 from collections.abc import Mapping
 
+from ports import keep_port
+
 from adb_daemon import shell, sync
 from adb_daemon.wire import MAX_DATA, VERSION, Connection, GoneError, Message, Stream
 
@@ -80,8 +82,9 @@ class Phone:
         self._bin.mkdir()
         self._write_shims()
         self.write_system(cpuinfo())
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._port = keep_port()
+        self._listener = socket.create_server(self._port.getsockname())
+        self.address = f"127.0.0.1:{self._port.getsockname()[1]}"
         self.serial = self.address
 
     # ---- what the device holds ----
@@ -221,7 +224,7 @@ class Phone:
             shim.unlink()
         self._write_shims()
         if self._listener.fileno() < 0:
-            self._listener = socket.create_server(("127.0.0.1", int(self.address.split(":")[1])))
+            self._listener = socket.create_server(self._port.getsockname())
             threading.Thread(target=self._listen, daemon=True).start()
 
     def reboot(self) -> None:
@@ -262,6 +265,7 @@ class Phone:
 
     def __exit__(self, *error: object) -> None:
         self._close_listener()
+        self._port.close()
         with contextlib.suppress(GoneError):
             self.reboot()
 
