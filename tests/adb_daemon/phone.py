@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from living import living
 from ports import keep_port
 
 from adb_daemon import shell, sync
@@ -104,7 +105,8 @@ class Phone:
 
     def living(self) -> list[int]:
         """Return the processes that its shell started and that have not ended."""
-        return [process.pid for process in self.processes if _session_lives(process.pid)]
+        sessions = {process.session for process in living()}
+        return [process.pid for process in self.processes if process.pid in sessions]
 
     def write(self, remote: str, text: str) -> None:
         """Write a file of the device."""
@@ -333,16 +335,6 @@ class Phone:
                     shell.serve(self, stream, argument)
             finally:
                 stream.close()
-
-
-def _session_lives(leader: int) -> bool:
-    """Whether a process of the session that `leader` began is alive."""
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] != "Z":
-                return True
-    return False
 
 
 @functools.cache
