@@ -95,11 +95,13 @@ class Rig:
         def answers() -> bool:
             _adb("disconnect", serial)
             is_connected = "connected to" in _adb("connect", serial)
-            return is_connected and wait_until(
-                lambda: _adb("-s", serial, "get-state").strip() == "device", 2.0
-            )
+            return is_connected and wait_until(self.sees_phone, 2.0)
 
         assert wait_until(answers, 60.0)
+
+    def sees_phone(self) -> bool:
+        """Return whether adb's server has the phone."""
+        return _adb("-s", self.phone.serial, "get-state").strip() == "device"
 
     def connect(self, other: Phone) -> None:
         """Connect another phone to the same server, in whatever state it is then."""
@@ -168,8 +170,11 @@ def rigged(folder: pathlib.Path, kind: type[Phone] = Phone) -> Iterator[Rig]:
     try:
         with kind(folder) as phone, adb_server(folder):
             bundle = write_fake_bundle(folder / "bundle", target="arm64", triple=TRIPLE)
-            _adb("connect", phone.address)
-            yield Rig(phone, folder, bundle, others)
+            rig = Rig(phone, folder, bundle, others)
+            rig.connect(phone)
+            if phone.on_connect() == "device" and not rig.sees_phone():
+                rig.reconnect()
+            yield rig
     finally:
         tempfile.tempdir = saved
 
