@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from edgesparse.errors import DeviceError
@@ -19,6 +20,16 @@ from edgesparse.harness.chromium import Chromium
 # pytest-xdist uses every core already; set before anything loads a BLAS or an OpenMP runtime.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# The same examples each time, and no limit on how long one takes: what fails fails everywhere.
+# `--hypothesis-profile default` looks for others.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

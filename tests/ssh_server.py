@@ -13,6 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+from ports import keep_port
+
 
 @dataclasses.dataclass
 class Server:
@@ -50,18 +52,17 @@ def ssh_server(folder: pathlib.Path, **settings: str) -> Iterator[Server]:
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(words, check=True)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    _write_settings(folder, port, settings)
     words = [sshd, "-D", "-e", "-f", str(folder / "sshd_config")]
-    with (folder / "sshd.log").open("wb") as log:
+    with keep_port() as kept, (folder / "sshd.log").open("wb") as log:
+        port = kept.getsockname()[1]
+        _write_settings(folder, port, settings)
         process = subprocess.Popen(words, stderr=log)
-    try:
-        _wait_for(port, process)
-        yield Server(folder, port, process)
-    finally:
-        process.terminate()
-        process.wait()
+        try:
+            _wait_for(port, process)
+            yield Server(folder, port, process)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _write_settings(folder: pathlib.Path, port: int, settings: dict[str, str]) -> None:

@@ -71,6 +71,7 @@ class Chromium(Closing):
             DeviceError: It cannot be started.
         """
         self._executable, self._number, self._session = executable, 0, ""
+        self._target = ""
         self._waiting: dict[int, dict[str, Any]] = {}
         self._rest = b""
         self.said: list[str] = []
@@ -105,15 +106,18 @@ class Chromium(Closing):
             os.close(child_out)
 
     def open_page(self, url: str) -> None:
-        """Load a page; what it writes to its console goes to stderr.
+        """Load a page in place of the one before; what it writes to its console goes to stderr.
 
         Raises:
             DeviceError: Chromium ended, did not answer, or cannot load the page.
         """
+        before, self._session = self._target, ""  # what follows is asked of the browser
         blank = {"url": "about:blank"}
-        target = self._send("Target.createTarget", blank, START_TIMEOUT_SECONDS)["targetId"]
-        attached = self._send("Target.attachToTarget", {"targetId": target, "flatten": True})
-        self._session = attached["sessionId"]
+        self._target = self._send("Target.createTarget", blank, START_TIMEOUT_SECONDS)["targetId"]
+        if before:
+            self._send("Target.closeTarget", {"targetId": before})
+        attach = {"targetId": self._target, "flatten": True}
+        self._session = self._send("Target.attachToTarget", attach)["sessionId"]
         for domain in ("Inspector", "Log", "Page", "Runtime"):
             self._send(f"{domain}.enable")
         answer = self._send("Page.navigate", {"url": url}, timeout_seconds=START_TIMEOUT_SECONDS)

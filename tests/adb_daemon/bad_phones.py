@@ -209,5 +209,4 @@ def change_samples(data: bytes) -> bytes:
 
 
 def kill_server(phone: Phone, runner: int) -> None:
-    threading.Thread(target=subprocess.run, args=(["adb", "kill-server"],)).start()
-    threading.Event().wait(0.5)
+    subprocess.run(["adb", "kill-server"], check=True)  # returns when the server is gone

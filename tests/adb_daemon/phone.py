@@ -26,6 +26,9 @@ import threading
 import time
 from collections.abc import Mapping
 
+from living import living
+from ports import keep_port
+
 from adb_daemon import shell, sync
 from adb_daemon.wire import MAX_DATA, VERSION, Connection, GoneError, Message, Stream
 
@@ -80,8 +83,9 @@ class Phone:
         self._bin.mkdir()
         self._write_shims()
         self.write_system(cpuinfo())
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._port = keep_port()
+        self._listener = socket.create_server(self._port.getsockname())
+        self.address = f"127.0.0.1:{self._port.getsockname()[1]}"
         self.serial = self.address
 
     # ---- what the device holds ----
@@ -101,7 +105,8 @@ class Phone:
 
     def living(self) -> list[int]:
         """Return the processes that its shell started and that have not ended."""
-        return [process.pid for process in self.processes if _session_lives(process.pid)]
+        sessions = {process.session for process in living()}
+        return [process.pid for process in self.processes if process.pid in sessions]
 
     def write(self, remote: str, text: str) -> None:
         """Write a file of the device."""
@@ -221,7 +226,7 @@ class Phone:
             shim.unlink()
         self._write_shims()
         if self._listener.fileno() < 0:
-            self._listener = socket.create_server(("127.0.0.1", int(self.address.split(":")[1])))
+            self._listener = socket.create_server(self._port.getsockname())
             threading.Thread(target=self._listen, daemon=True).start()
 
     def reboot(self) -> None:
@@ -262,6 +267,7 @@ class Phone:
 
     def __exit__(self, *error: object) -> None:
         self._close_listener()
+        self._port.close()
         with contextlib.suppress(GoneError):
             self.reboot()
 
@@ -329,16 +335,6 @@ class Phone:
                     shell.serve(self, stream, argument)
             finally:
                 stream.close()
-
-
-def _session_lives(leader: int) -> bool:
-    """Whether a process of the session that `leader` began is alive."""
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] != "Z":
-                return True
-    return False
 
 
 @functools.cache

@@ -7,13 +7,13 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 from fake_bundle import write_fake_bundle
+from ports import keep_port
 
 from adb_daemon.phone import Phone, android_tools, preload_library, wait_until
 from edgesparse.bundle import Bundle
@@ -22,7 +22,7 @@ from edgesparse.harness.adb import AdbDevice
 from edgesparse.harness.devices import fitting_device, open_session
 from edgesparse.harness.transport import Timeouts
 
-TIMEOUTS = Timeouts(answer=10.0, open=10.0, command=10.0, clean=3.0)
+TIMEOUTS = Timeouts(answer=60.0, open=60.0, command=60.0, clean=3.0)
 SHORT = Timeouts(answer=3.0, open=3.0, command=1.0, clean=1.0)
 HASTY = Timeouts(answer=10.0, open=1.5, command=1.0, clean=3.0)
 TRIPLE = "aarch64-linux-android"
@@ -95,17 +95,19 @@ class Rig:
         def answers() -> bool:
             _adb("disconnect", serial)
             is_connected = "connected to" in _adb("connect", serial)
-            return is_connected and wait_until(
-                lambda: _adb("-s", serial, "get-state").strip() == "device", 2.0
-            )
+            return is_connected and wait_until(self.sees_phone, 2.0)
 
         assert wait_until(answers, 60.0)
+
+    def sees_phone(self) -> bool:
+        """Return whether adb's server has the phone."""
+        return _adb("-s", self.phone.serial, "get-state").strip() == "device"
 
     def connect(self, other: Phone) -> None:
         """Connect another phone to the same server, in whatever state it is then."""
         _adb("connect", other.address)
 
-    def left_behind(self, seconds: float = 10.0) -> list[str]:
+    def left_behind(self, seconds: float = 30.0) -> list[str]:
         """Return files and processes that stay, on the phone and here, in spite of some waiting."""
 
         def found() -> list[str]:
@@ -138,14 +140,15 @@ def _adb(*words: str) -> str:
 def adb_server(folder: pathlib.Path) -> Iterator[None]:
     """Let `adb` use a server of its own, with keys of its own."""
     saved = {name: os.environ.get(name) for name in ("HOME", "ANDROID_ADB_SERVER_PORT", "TMPDIR")}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     home = folder / "home"
     home.mkdir()
-    os.environ.update(HOME=str(home), ANDROID_ADB_SERVER_PORT=str(port), TMPDIR=str(home))
+    port = keep_port()
+    number = str(port.getsockname()[1])
+    os.environ.update(HOME=str(home), ANDROID_ADB_SERVER_PORT=number, TMPDIR=str(home))
     try:
-        _adb("start-server")
-        yield
+        with port:
+            _adb("start-server")
+            yield
     finally:
         _adb("kill-server")
         for name, value in saved.items():
@@ -167,8 +170,11 @@ def rigged(folder: pathlib.Path, kind: type[Phone] = Phone) -> Iterator[Rig]:
     try:
         with kind(folder) as phone, adb_server(folder):
             bundle = write_fake_bundle(folder / "bundle", target="arm64", triple=TRIPLE)
-            _adb("connect", phone.address)
-            yield Rig(phone, folder, bundle, others)
+            rig = Rig(phone, folder, bundle, others)
+            rig.connect(phone)
+            if phone.on_connect() == "device" and not rig.sees_phone():
+                rig.reconnect()
+            yield rig
     finally:
         tempfile.tempdir = saved
 

@@ -54,7 +54,7 @@ def bundle_names(folder: pathlib.Path) -> list[str]:
 def test_names_that_an_encoding_lacks_are_shown_escaped(make_bundle, json_option) -> None:
     bundle = make_bundle("\N{SNOWMAN}")
     command = f"{COMMAND} bench '{bundle.path}' --runs 1 --warmup 0 --launches 1 {json_option}"
-    done = shell(command, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    done = shell(command, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C.UTF-8")
     assert done.returncode == 0
     assert r"\u2603" in done.stdout
 

@@ -17,6 +17,7 @@ from adb_daemon.rig import SHORT
 from bundle.fixtures import write_toy
 from bundle.toy import toy_inputs, toy_outputs
 from fake_bundle import write_fake_bundle
+from living import living
 from ssh_server import Server, find_sshd, ssh_server
 
 from edgesparse.bundle import Bundle
@@ -133,7 +134,7 @@ def test_a_connection_that_is_killed(
         with pytest.raises(DeviceError, match=r"ended with status 255|connection was lost") as e:
             session.bench(1)
         assert e.value.exit_code == 6
-    assert wait_until(lambda: not pathlib.Path(f"/proc/{runner}").exists())
+    assert wait_until(lambda: runner not in [process.number for process in living()])
     assert wait_until(lambda: not list(base.iterdir()))
 
 

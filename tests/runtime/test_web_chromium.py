@@ -90,6 +90,13 @@ def evaluate(browser: Chromium, url: str) -> Evaluate:
     return run
 
 
+def test_a_page_takes_the_place_of_the_one_before(evaluate: Evaluate, browser: Chromium) -> None:
+    for _ in range(3):
+        browser.open_page("about:blank")
+    targets = browser._send("Target.getTargets", of_page=False)["targetInfos"]
+    assert [target["type"] for target in targets].count("page") == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("folder", ["/toy/", "/embedded/"])
 def test_it_runs_under_a_strict_policy(
