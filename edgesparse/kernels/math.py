@@ -343,7 +343,13 @@ def _round(let: Name, x: Expr) -> Expr:
 
 
 def _fmod(let: Name, x: Expr, y: Expr) -> Expr:
-    return x - _trunc(let, let(x / y)) * y
+    """Return x - trunc(x / y) · y; a quotient rounded up to a whole number is taken back."""
+    infinity, size = _like(math.inf, x), let(tirx.abs(y))
+    rest = let(x - _trunc(let, let(x / y)) * y)
+    is_over = tirx.And(tirx.NE(_sign(rest), _sign(x)), tirx.NE(rest, _like(0.0, x)))
+    rest = tirx.Select(is_over, rest + _from_bits(_bits(size) | _sign(x)), rest)
+    is_all = tirx.And(tirx.EQ(size, infinity), tirx.abs(x) < infinity)
+    return tirx.Select(is_all, x, rest)
 
 
 def _scaled(function: Callable[..., Expr], factor: float) -> Callable[..., Expr]:
