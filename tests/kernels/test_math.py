@@ -222,6 +222,13 @@ def test_composed_activations(op):
     np.testing.assert_allclose(y, want, rtol=1e-6, atol=2e-6)
 
 
+def test_sinh_is_finite_where_float32_can_hold_it():
+    x = np.append(near(-89.4, 89.4, 20_001), np.float32(0))
+    want = np.sinh(x.astype(np.float64))
+    y = run_kernel(Unary("Sinh", x.size, 8), x, nan(x.size))[1]
+    assert np.all(np.abs(y - want) <= 3e-7 * (1 + np.abs(x)) * (1 + np.abs(want)))
+
+
 @pytest.mark.parametrize(
     ("target", "instruction"), [("x86-64-v3", "vmulps"), ("wasm", "f32x4.mul")]
 )
