@@ -15,6 +15,9 @@ from typing import Any
 
 from edgesparse.plan import align_up
 
+# Tiles of a row that are written out one after the other; of wider rows they are a loop.
+WRITTEN_TILES = 16
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
@@ -218,26 +221,45 @@ def window_blocks(
     starts = row_starts(window.out_width, lanes)
     image_loop = (images, window.image_stride, window.out_height * window.out_width)
     if len(starts) > tile_vectors:
-        pieces = _even_pieces(starts, -(-len(starts) // tile_vectors))
+        pieces = _pieces(starts, -(-len(starts) // tile_vectors), lanes)
         rows = 1
     else:
-        pieces = [starts]
+        pieces = [(starts, 1)]
         rows = max(1, min(tile_vectors // len(starts), window.out_height))
     if images > 1 and window.out_width < lanes:
         # Rows overshoot here, so the rows of one image must all come before the next image's.
         rows = max(r for r in range(1, rows + 1) if window.out_height % r == 0)
     blocks = []
-    for piece in pieces:
+    for piece, repeats in pieces:
+        across = len(piece) * lanes
         for count, first, height in _row_tiles(window.out_height, rows):
             vectors = tuple(
                 (r * window.pitch + x, r * window.out_width + x)
                 for r in range(height)
                 for x in piece
             )
-            loops = (image_loop, (count, height * window.pitch, height * window.out_width))
+            row_loop = (count, height * window.pitch, height * window.out_width)
+            loops = (image_loop, row_loop, *([(repeats, across, across)] if repeats > 1 else []))
             base = (first * window.pitch, first * window.out_width)
             blocks.append(Block(vectors, loops, base))
     return tuple(blocks)
+
+
+def _pieces(starts: tuple[int, ...], pieces: int, lanes: int) -> list[tuple[tuple[int, ...], int]]:
+    """Cut the vectors of a row into tiles: (vectors of the first, how many are like it).
+
+    Their sizes differ by at most one. The last vector, which may overlap the one before it, always
+    lies in the last tile, and that repeats none.
+    """
+    if pieces <= WRITTEN_TILES:
+        return [(piece, 1) for piece in _even_pieces(starts, pieces)]
+    small, larger = divmod(len(starts), pieces)
+    cut, done = [], 0
+    for count, size in ((larger, small + 1), (pieces - larger - 1, small), (1, small)):
+        if count:
+            cut.append((starts[done : done + size], count))
+            done += count * size
+    return cut
 
 
 def _even_pieces(items: tuple[int, ...], pieces: int) -> list[tuple[int, ...]]:

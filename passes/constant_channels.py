@@ -53,7 +53,8 @@ def find(graph: ir.Graph) -> Known:
     """Return the constant channels of every image in a graph of canonical operators."""
     known: Known = {}
     for node in graph:
-        found = _of(node, known)
+        with np.errstate(all="ignore"):  # NaN is ours, and infinity is what the network computes
+            found = _of(node, known)
         if found is not None and not np.isnan(found).all():
             known[node.outputs[0]] = found
     return known
@@ -152,8 +153,7 @@ def _arithmetic(node: ir.Node, known: Known, shape: Sequence[int]) -> Floats | N
     if any(side is None for side in sides) or len(sides) != 2:
         return None
     left, right = (side for side in sides if side is not None)
-    with np.errstate(all="ignore"):
-        y = _ARITHMETIC[node.op_type](left, right)
+    y = _ARITHMETIC[node.op_type](left, right)
     return np.where(np.isfinite(y), y, FLOAT(np.nan)).astype(np.float32)
 
 

@@ -55,9 +55,11 @@ def _fold(node: ir.Node, known: Known) -> bool:
         return False
     sums = weight.reshape(*weight.shape[:2], -1).sum(axis=2, dtype=np.float64)
     bias = editing.taken_constant(editing.taken(node, 2))
-    added = sums[:, folded] @ values[folded].astype(np.float64)
+    with np.errstate(all="ignore"):  # what overflows here does so in the network
+        added = sums[:, folded] @ values[folded].astype(np.float64)
+        bias = (bias + added).astype(np.float32)
     remaining = weight.copy()
     remaining[:, folded] = 0
     editing.set_constant(node, 1, remaining)
-    editing.set_constant(node, 2, (bias + added).astype(np.float32))
+    editing.set_constant(node, 2, bias)
     return True

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from edgesparse import codegen
+from edgesparse.harness.local import relaxed_simd_flags
 from edgesparse.plan import Kernel, Plan
 from edgesparse.target import Target, host_target, resolve_target
 
@@ -178,20 +179,21 @@ def _run_arm64(kernel: Kernel, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return _unframe(done.stdout, arrays)
 
 
-def _run_wasm(kernel: Kernel, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _run_wasm(kernel: Kernel, arrays: list[np.ndarray], target: str = "wasm") -> list[np.ndarray]:
     if not shutil.which("node"):
         pytest.skip("needs node")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        (path / "k.o").write_bytes(_object(kernel, resolve_target("wasm")))
+        (path / "k.o").write_bytes(_object(kernel, resolve_target(target)))
         (path / "mem.c").write_text(_C_MEMORY)
         (path / "run.mjs").write_text(_NODE_MAIN)
         _zig("cc", "-target", "wasm32-freestanding", "-O1", "-fno-builtin", "-c", path / "mem.c",
              "-o", path / "mem.o")  # fmt: skip
         _zig("wasm-ld", "--no-entry", "--export=kernel", "--export=__heap_base", path / "k.o",
              path / "mem.o", "-o", path / "k.wasm")  # fmt: skip
+        flags = relaxed_simd_flags() if target == "wasm-relaxed" else ()
         done = subprocess.run(
-            ["node", path / "run.mjs", path / "k.wasm", *map(str, _range(kernel))],
+            ["node", *flags, path / "run.mjs", path / "k.wasm", *map(str, _range(kernel))],
             input=_frame(arrays),
             capture_output=True,
             check=True,
@@ -229,7 +231,12 @@ def _zig(*arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-_RUNNERS = {"host": _run_host, "arm64": _run_arm64, "wasm": _run_wasm}
+_RUNNERS = {
+    "host": _run_host,
+    "arm64": _run_arm64,
+    "wasm": _run_wasm,
+    "wasm-relaxed": functools.partial(_run_wasm, target="wasm-relaxed"),
+}
 
 _C_MAIN = """
 #include <stdint.h>

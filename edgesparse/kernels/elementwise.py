@@ -122,9 +122,7 @@ UNARY: dict[str, Activation] = {
     "Round": _unary("nearbyint"),
     "Rsqrt": _unary("rsqrt"),
     "Sin": _unary("sin"),
-    "Sinh": lambda x, lanes, alpha, beta: (
-        (evaluate("exp", x) - evaluate("exp", x * tir.splat(-1.0, lanes))) * tir.splat(0.5, lanes)
-    ),
+    "Sinh": lambda x, lanes, alpha, beta: _sinh(x, lanes),
     "Sqrt": lambda x, lanes, alpha, beta: tirx.sqrt(x),
     "Softsign": lambda x, lanes, alpha, beta: x / (tirx.abs(x) + tir.splat(1.0, lanes)),
     "Tan": _unary("tan"),
@@ -132,6 +130,12 @@ UNARY: dict[str, Activation] = {
         x > tir.splat(alpha, lanes), x, tir.splat(0.0, lanes)
     ),
 }
+
+
+def _sinh(x: Expr, lanes: int) -> Expr:
+    """Return (e^x - e^-x) / 2, halved in the exponents lest they overflow too early."""
+    half = tir.splat(math.log(2), lanes)
+    return evaluate("exp", x - half) - evaluate("exp", tir.splat(0.0, lanes) - x - half)
 
 
 def _power(x: Expr, exponent: float, lanes: int) -> Expr:

@@ -3,6 +3,9 @@
 As selects that keep x when the comparison fails they are one instruction on x86-64, but two on
 aarch64 and in WebAssembly, where LLVM masks x by the comparison with zero. They have `fmax` and
 `pmax`, so limits are operators of their own until the target is known. A zero has either sign.
+
+With relaxed SIMD, LLVM makes `relaxed_max` of such selects, even of scalar ones that it vectorises.
+That may drop a NaN, so WebAssembly has no limit that is a select.
 """
 
 from __future__ import annotations
@@ -44,12 +47,11 @@ def _lower_at_most(call: Any) -> Expr:
     return _native(call, "minimum", "wasm.pmin", tirx.Select(x > high, high, x))
 
 
-def _native(call: Any, aarch64: str, wasm: str, otherwise: Expr) -> Expr:
+def _native(call: Any, ieee: str, wasm: str, otherwise: Expr) -> Expr:
     """Return a call of the LLVM intrinsic that is one instruction of the current target."""
     triple = operators.current_triple()
     kind = call.ty.dtype
-    if triple.startswith("aarch64"):
-        return tirx.call_llvm_pure_intrin(kind, f"llvm.{aarch64}", *call.args)
-    if triple.startswith("wasm32") and kind.lanes == WASM_LANES:
-        return tirx.call_llvm_pure_intrin(kind, f"llvm.{wasm}", *call.args)
-    return otherwise
+    if not triple.startswith(("aarch64", "wasm32")):
+        return otherwise
+    has_pmax = triple.startswith("wasm32") and kind.lanes == WASM_LANES
+    return tirx.call_llvm_pure_intrin(kind, f"llvm.{wasm if has_pmax else ieee}", *call.args)

@@ -31,6 +31,7 @@ from tvm import tirx
 from tvm.tirx.op import register_intrin_lowering
 
 from edgesparse.kernels import tir
+from edgesparse.kernels.limits import at_least, at_most
 
 Expr = tir.Expr
 # Gives a value a name: `v = let(value)` is computed once, however often v is used.
@@ -133,9 +134,9 @@ def _horner(let: Name, x: Expr, coefficients: Sequence[float]) -> Expr:
 
 def _clamp(let: Name, x: Expr, limit: tuple[float, float]) -> Expr:
     """Limit x; NaN stays."""
-    low, high = (_like(bound, x) for bound in limit)
-    x = let(tirx.Select(x < low, low, x))
-    return let(tirx.Select(x > high, high, x))
+    low, high = limit
+    x = let(at_least(x, low, tir.lanes_of(x)))
+    return let(at_most(x, high, tir.lanes_of(x)))
 
 
 def _power_of_two(exponent: Expr) -> Expr:
@@ -342,7 +343,13 @@ def _round(let: Name, x: Expr) -> Expr:
 
 
 def _fmod(let: Name, x: Expr, y: Expr) -> Expr:
-    return x - _trunc(let, let(x / y)) * y
+    """Return x - trunc(x / y) · y; a quotient rounded up to a whole number is taken back."""
+    infinity, size = _like(math.inf, x), let(tirx.abs(y))
+    rest = let(x - _trunc(let, let(x / y)) * y)
+    is_over = tirx.And(tirx.NE(_sign(rest), _sign(x)), tirx.NE(rest, _like(0.0, x)))
+    rest = tirx.Select(is_over, rest + _from_bits(_bits(size) | _sign(x)), rest)
+    is_all = tirx.And(tirx.EQ(size, infinity), tirx.abs(x) < infinity)
+    return tirx.Select(is_all, x, rest)
 
 
 def _scaled(function: Callable[..., Expr], factor: float) -> Callable[..., Expr]:

@@ -42,7 +42,9 @@ def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile):
 
 @pytest.mark.parametrize("lanes", [4, 16])
 @pytest.mark.parametrize("images", [1, 3])
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (1, 5), (5, 1), (13, 14), (9, 33), (4, 80)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(7, 7), (1, 5), (5, 1), (13, 14), (9, 33), (4, 80), (2, 301), (1, 640)]
+)
 @pytest.mark.parametrize("tile", [1, 4, 6])
 def test_window_blocks_leave_every_pixel_with_its_own_value(height, width, lanes, images, tile):
     """Replays the stores in order: overshoot may only hit what is written again later."""
@@ -84,7 +86,17 @@ def test_pitched_blocks_cover_every_row_once_and_read_what_is_there(
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("size", [(7, 7), (13, 14), (9, 33)])
+@pytest.mark.parametrize("width", [640, 16000, 16001])
+@pytest.mark.parametrize("tile", [1, 6])
+def test_tiles_of_wide_rows_are_a_loop(width, tile):
+    """Each was code of its own: a convolution over a second of audio took minutes to compile."""
+    window = Window(1, width, (1, 3), pads=(0, 1, 0, 1), lanes=4)
+    blocks = window_blocks(window, 4, tile)
+    assert len(blocks) <= 3
+    assert sum(block.tiles * len(block.vectors) for block in blocks) == -(-width // 4)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (13, 14), (9, 33), (2, 301)])
 @pytest.mark.parametrize("tile", [1, 4, 6])
 def test_tiles_count_along_their_loops(size, tile):
     window = Window(*size, (3, 3), pads=(1, 1, 1, 1), lanes=4)

@@ -69,6 +69,18 @@ def test_activations_keep_nan_and_touch_no_libm(name, target):
 
 
 @pytest.mark.parametrize(
+    ("name", "lanes"),
+    [("Exp", 1), ("Exp", 2), ("Exp", 4), ("Relu", 2), ("Sigmoid", 4), ("Tanh", 4)],
+)
+@pytest.mark.isa("wasm")
+def test_relaxed_simd_keeps_nan_in_vectors_of_any_width(name, lanes):
+    """LLVM vectorises scalars, and then knows `relaxed_max`, which may drop a NaN."""
+    x = np.append(floats(15), np.float32(np.nan))
+    y = run_kernel(Unary(name, 16, lanes), x, nan(16), target="wasm-relaxed")[1]
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+
+
+@pytest.mark.parametrize(
     ("a", "b"),
     [
         ((3, 5, 17), (3, 5, 17)),

@@ -181,6 +181,8 @@ def test_both_ways_to_a_function(name, as_tvm):
 
 def test_fmod():
     x, y = near(-40, 40, 808), near(0.7, 9, 808)
+    # Quotients that float32 rounds up to a whole number, and one that is all remainder.
+    x[:6], y[:6] = [5, -5, 5, 1, -0.9, 7], [0.1, 0.1, -0.1, 0.1, 0.3, np.inf]
     elements = Binary("Sub", (808,), (1,), (1,), (1,), 8)
 
     class Fmod(Binary):
@@ -195,6 +197,7 @@ def test_fmod():
     kernel = Fmod(**{f.name: getattr(elements, f.name) for f in dataclasses.fields(elements)})
     got = run_kernel(kernel, x, y, nan(808))[2]
     np.testing.assert_allclose(got, np.fmod(x.astype(np.float64), y), atol=4e-6)
+    np.testing.assert_array_equal(got[:6], np.fmod(x[:6], y[:6]))
 
 
 def test_every_function_is_tested():
@@ -217,6 +220,13 @@ def test_composed_activations(op):
     }[op]
     y = run_kernel(Unary(op, x.size, 8, 1.5), x, nan(x.size))[1]
     np.testing.assert_allclose(y, want, rtol=1e-6, atol=2e-6)
+
+
+def test_sinh_is_finite_where_float32_can_hold_it():
+    x = np.append(near(-89.4, 89.4, 20_001), np.float32(0))
+    want = np.sinh(x.astype(np.float64))
+    y = run_kernel(Unary("Sinh", x.size, 8), x, nan(x.size))[1]
+    assert np.all(np.abs(y - want) <= 3e-7 * (1 + np.abs(x)) * (1 + np.abs(want)))
 
 
 @pytest.mark.parametrize(

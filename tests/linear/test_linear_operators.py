@@ -237,6 +237,14 @@ def test_shares_of_threads_are_independent(size, window, groups, threads):
     assert_same_as_onnxruntime(model, threads=threads)
 
 
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize(("images", "threads"), [(1, 3), (2, 1)])
+def test_rows_of_many_tiles(images, threads, lanes):
+    weight = sparse((9, 4, 1, 5), 0.4)
+    model = conv_model([images, 4, 2, 3333], weight, relu=True, pads=[0, 2, 0, 2])
+    assert_same_as_onnxruntime(model, target=host_with(lanes), threads=threads)
+
+
 def test_one_kernel_serves_layers_of_one_shape():
     weights = {f"w{i}": sparse((16, 16, 1, 1), 1.0, seed=i) for i in range(3)}
     names = ["x", "a", "b", "y"]

@@ -92,6 +92,12 @@ def test_a_row_without_weights_goes_and_its_constant_goes_into_the_next_bias():
     assert [node.inputs[1].shape.numpy() for node in model.graph] == [(5, 3, 1, 1), (6, 5, 1, 1)]
 
 
+@pytest.mark.parametrize(("activation", "bias"), [("Softplus", 0.7), ("Elu", 1e30)])
+def test_folding_warns_of_nothing(activation, bias):
+    """Channels that are not constant are NaN there, and exponentials overflow."""
+    assert removed(prepared(chain(1, bias=bias, activation=activation))) == 3
+
+
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 @pytest.mark.parametrize("fused", [True, False])
 def test_both_kinds_of_gelu_give_their_own_number(approximate, fused):
