@@ -54,6 +54,14 @@ def test_rows_are_stacked_where_words_do_not_fit_side_by_side(width):
         assert squeeze(record) == "".join(key + squeeze(text) for key, text in cells.items())
 
 
+def test_sentences_stand_below_rows_where_their_column_would_be_narrow():
+    head, _, *lines = [line.rstrip() for line in shown(layers(), 112)]
+    assert head.split() == ["Layer", "Op", "Zeros", "Format", "Predicted"]
+    assert [line for line in lines if line.startswith(" ")] == [f"  {REASON}"] * len(LAYERS)
+    row = f"{LAYERS[0]}{' ' * 31}Conv+Relu    0.0%   -> 80.1%   2x192, full pattern"
+    assert lines[0].startswith(row)
+
+
 def test_a_row_stays_a_line_where_there_is_room():
     head, _, *rows = shown(layers(), 400)
     assert head.split() == ["Layer", "Op", "Zeros", "Format", "Predicted", "Reason"]
