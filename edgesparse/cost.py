@@ -2,8 +2,8 @@
 
 A roofline of the inner loop, for data in L1: a step of a bucket loads the column's tile, its index
 and its weights, and issues rows x vectors multiply-adds; whichever port is busier sets the pace. To
-that come a fixed price per bucket loop and the epilogue. Predictions rank candidates; they are not
-latencies.
+that come a fixed price per bucket loop and the epilogue. Cycles rank candidates; the predicted time
+of a layer is in proportion to them, and what moving its activations takes. It is no latency.
 """
 
 from __future__ import annotations
@@ -198,9 +198,8 @@ def gemm_cycles(
 def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> float:
     """Return predicted cycles of a depthwise convolution with `vectors` vectors a channel."""
     copy = 2 * vectors / core.loads_per_cycle
-    return channels * (
-        copy + vectors * taps * max(1 / core.fma_per_cycle, 0.7 / core.loads_per_cycle)
-    )
+    multiply = vectors * taps * max(1 / core.fma_per_cycle, 0.7 / core.loads_per_cycle)
+    return channels * (copy + multiply) / core.pace
 
 
 def _tile_cycles(
@@ -268,6 +267,25 @@ def fits_registers(group: int, vectors: int, core: CpuModel) -> bool:
     return group * vectors + held + 1 <= core.registers
 
 
-def microseconds(cycles: float, core: CpuModel) -> float:
-    """Return predicted microseconds."""
-    return cycles / (core.clock_ghz * 1e3)
+def microseconds(cycles: float, core: CpuModel, moved_bytes: float = 0.0) -> float:
+    """Return the predicted microseconds of a layer.
+
+    Args:
+        cycles: What its candidate is predicted to take.
+        core: The core.
+        moved_bytes: Of activations that it reads and writes, whatever the candidate.
+    """
+    return cycles * core.pace / (core.clock_ghz * 1e3) + _moved_microseconds(moved_bytes, core)
+
+
+def _moved_microseconds(moved_bytes: float, core: CpuModel) -> float:
+    """Return what it takes to read and write a layer's activations.
+
+    Those of small layers stay in L1, or come from L2 in time.
+    """
+    if not core.l2_bytes:
+        return 0.0
+    near, far = (1 / (gbytes * 1e3) for gbytes in core.moved_gbytes_per_second)
+    beyond = _missed(moved_bytes, core.l2_bytes)
+    price = _missed(moved_bytes, core.l2_bytes / 8) * near + beyond * (far - near)
+    return moved_bytes * price

@@ -46,6 +46,7 @@ class Operator:
         in_layout: Layout the input is read in.
         out_layout: Layout the output is written in.
         groups: Convolution groups.
+        residual: Whether an array laid out as the output is added.
     """
 
     kind: Kind
@@ -56,6 +57,7 @@ class Operator:
     in_layout: Layout
     out_layout: Layout
     groups: int
+    residual: bool
 
     @property
     def macs(self) -> int:
@@ -63,6 +65,11 @@ class Operator:
         taps = math.prod(self.window.kernel)
         inputs = self.in_layout.channels // self.groups
         return self.rows * inputs * taps * self.out_layout.pixels
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes of activations that are read and written once."""
+        return 4 * (self.in_layout.elements + (1 + self.residual) * self.out_layout.elements)
 
     @property
     def channel_stride(self) -> int:
@@ -202,7 +209,8 @@ def _conv_operator(node: ir.Node, lanes: int) -> Operator:
     else:
         window = _tightened(window, out_layout.lanes)
     cols = in_shape[1] * kh * kw
-    return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups)
+    residual = len(node.inputs) > 3
+    return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups, residual)
 
 
 def _tightened(window: Window, lanes: int) -> Window:
@@ -222,7 +230,8 @@ def _linear_operator(node: ir.Node, lanes: int) -> Operator:
     out_layout = Layout.planes(out_shape, axis, lanes)
     window = Window(1, out_layout.pixels, (1, 1))
     kind: Kind = "gemv" if out_layout.pixels == 1 else "spmm"
-    return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1)
+    residual = len(node.inputs) > 3
+    return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1, residual)
 
 
 def reduced_axes(node: ir.Node, rank: int) -> tuple[int, ...] | None:

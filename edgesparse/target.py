@@ -24,7 +24,13 @@ class CpuModel:
         l2_line_cycles: Cycles for a 64-byte line from L2, streaming.
         resume_cycles: Cycles a vector of accumulators costs between two blocks of columns: put
             aside, taken up again, and what the shorter loops lose.
-        clock_ghz: Only scales predictions into microseconds; ratios do not depend on it.
+        clock_ghz: Only scales predictions into microseconds.
+        pace: How long the products of whole layers take beside their predicted cycles, whose prices
+            are there to rank candidates.
+        l2_bytes: L2 cache of one core, in bytes; 0 where what follows was never measured: predicted
+            speed-ups are then what arithmetic gains.
+        moved_gbytes_per_second: Input and output of layers that fit the L2 cache, and of larger
+            ones.
         band_bytes: What planes that run band by band may take of the L2 cache together; 0 where
             bands did not win, or were never measured.
         in_order: Issues in order: it waits for loads, and half a vector's load, unlike a whole
@@ -57,6 +63,9 @@ class CpuModel:
     l2_line_cycles: float
     resume_cycles: float
     clock_ghz: float
+    pace: float = 1.0
+    l2_bytes: int = 0
+    moved_gbytes_per_second: tuple[float, float] = (1.0, 1.0)
     band_bytes: int = 0
     in_order: bool = False
     panel_cycles: float = 0.0
@@ -158,6 +167,9 @@ V8_X86 = CpuModel(
     l2_line_cycles=2.6,
     resume_cycles=5.3,
     clock_ghz=3.8,
+    pace=0.54,
+    l2_bytes=2 << 20,
+    moved_gbytes_per_second=(125, 25),
     panel_cycles=2.1,
     tlb_pages=58,
     walk_cycles=2,
@@ -177,6 +189,8 @@ X86_AVX512 = CpuModel(
     l2_line_cycles=1,
     resume_cycles=1.5,
     clock_ghz=3.8,
+    l2_bytes=2 << 20,
+    moved_gbytes_per_second=(83, 40),
     band_bytes=1 << 20,
     prefetch_bytes=4096,
     sweep_pressure=2.0,

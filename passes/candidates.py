@@ -71,6 +71,11 @@ class Candidate:
     kernel: Kind = "spmm"
 
 
+def predicted_us(operator: Operator, candidate: Candidate, target: Target) -> float:
+    """Return the predicted time of an operator in microseconds."""
+    return cost.microseconds(candidate.cycles, target.core, operator.moved_bytes)
+
+
 def ranked(
     operator: Operator, weight: Weight, target: Target, groups: Sequence[int] | None = None
 ) -> list[Candidate]:

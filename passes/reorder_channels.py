@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse import cost
 from edgesparse.channels import ChannelClass, Channels, analyse
 from edgesparse.formats import union_columns
 from edgesparse.geometry import Operator, matrix_of, operator_of
 from edgesparse.passes import editing
-from edgesparse.passes.candidates import GROUPS, Candidate, ranked
+from edgesparse.passes.candidates import GROUPS, Candidate, predicted_us, ranked
 from edgesparse.passes.permuting import permute
 from edgesparse.passes.row_groups import RowGrouper
 from edgesparse.target import Target
@@ -183,8 +182,7 @@ def _explain(
     before = union_columns(producer.weight, group)
     after = union_columns(producer.ordered(order), group)
     was, now = (
-        cost.microseconds(cycles, target.core)
-        for cycles in (producer.before.cycles, candidate.cycles)
+        predicted_us(producer.operator, each, target) for each in (producer.before, candidate)
     )
     loads = f"{before} -> {after} column loads" if group > 1 else "its order does not matter"
     shared = f", with {len(one.of_role('rows')) - 1} more" if len(one.of_role("rows")) > 1 else ""

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from edgesparse import cost
 from edgesparse.geometry import Operator, matrix_of, operator_of
 from edgesparse.passes import editing
-from edgesparse.passes.candidates import Candidate, candidates, ranked
+from edgesparse.passes.candidates import Candidate, candidates, predicted_us, ranked
 from edgesparse.target import Target
 from edgesparse.tiling import row_starts
 
@@ -89,7 +89,7 @@ def decision_of(
     """
     operator = operator_of(node, target.lanes)
     dense = min(candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
-    return {**_facts(node), **_explain(chosen, ranked, dense, target)}
+    return {**_facts(node), **_explain(operator, chosen, ranked, dense, target)}
 
 
 def _facts(node: ir.Node) -> dict[str, Any]:
@@ -109,11 +109,15 @@ def _dense_form(operator: Operator) -> npt.NDArray[np.float32]:
 
 
 def _explain(
-    best: Candidate, ranked: list[Candidate], dense: Candidate, target: Target
+    operator: Operator,
+    best: Candidate,
+    ranked: list[Candidate],
+    dense: Candidate,
+    target: Target,
 ) -> dict[str, Any]:
     rival = next((c for c in ranked if (c.group, c.patterns) != (best.group, best.patterns)), None)
-    best_us, dense_us = (cost.microseconds(c.cycles, target.core) for c in (best, dense))
-    rival_us = cost.microseconds(rival.cycles, target.core) if rival else None
+    best_us, dense_us = (predicted_us(operator, c, target) for c in (best, dense))
+    rival_us = predicted_us(operator, rival, target) if rival else None
     runner_up = f"{rival.label}: {rival_us:.1f} us" if rival else None
     speedup = dense_us / best_us if best_us else 1.0
     reason = f"predicted {best_us:.1f} us; dense would take {dense_us:.1f} us ({speedup:.2f}x)"
@@ -121,7 +125,7 @@ def _explain(
         reason += f"; next best {runner_up}"
     single = next((c for c in ranked if c.group == 1), None)
     if single and 1 not in (best.group, rival.group if rival else 1) and speedup > 1:
-        reason += f"; {single.label}: {cost.microseconds(single.cycles, target.core):.1f} us"
+        reason += f"; {single.label}: {predicted_us(operator, single, target):.1f} us"
     return {
         "kernel": best.kernel,
         "format": best.label,
@@ -144,7 +148,7 @@ def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
     vectors = window.out_height * len(row_starts(window.out_width, lanes)) * operator.images
     taps = window.kernel[0] * window.kernel[1]
     cycles = cost.depthwise_cycles(taps, vectors, operator.rows, target.core)
-    predicted = cost.microseconds(cycles, target.core)
+    predicted = cost.microseconds(cycles, target.core, operator.moved_bytes)
     return {
         "kernel": "depthwise",
         "format": "depthwise",

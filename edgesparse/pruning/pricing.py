@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgesparse import compiler, cost
+from edgesparse import compiler
 from edgesparse.channels import analyse
+from edgesparse.geometry import operator_of
 from edgesparse.harness.tensors import Tensor
 from edgesparse.passes import editing, select_pattern
+from edgesparse.passes.candidates import predicted_us
 from edgesparse.passes.fold_constant_channels import FoldConstantChannelsPass
 from edgesparse.passes.remove_dead_channels import RemoveDeadChannelsPass
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
@@ -160,7 +162,7 @@ class Pricing:
         if not weight.any():
             return 0.0
         best = select_pattern.ranked_candidates(node, self._target)[0]
-        return cost.microseconds(best.cycles, self._target.core)
+        return predicted_us(operator_of(node, self._target.lanes), best, self._target)
 
 
 # Passes after which a canonical weight has other channels than the file's, or in another order.

@@ -49,7 +49,7 @@ def order(node):
 
 @pytest.mark.parametrize("target", ["host", "wasm-relaxed", "arm64"])
 def test_scattered_blocks_come_together(target):
-    model = reordered(network(scattered_blocks(128, 128, 0.2)), resolve_target(target))
+    model = reordered(network(scattered_blocks(256, 256, 0.2)), resolve_target(target))
     found = order(model.graph[0])
     assert found["reordered"] and found["group"] >= 2
     assert found["union_columns_after"] < 0.6 * found["union_columns_before"]

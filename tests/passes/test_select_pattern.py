@@ -10,10 +10,10 @@ import pytest
 from compiled import plan_of
 from linear_models import conv_model, sparse
 
-from edgesparse import passes
+from edgesparse import cost, passes
 from edgesparse.geometry import operator_of
 from edgesparse.passes import editing
-from edgesparse.passes.candidates import candidates
+from edgesparse.passes.candidates import candidates, predicted_us
 from edgesparse.passes.select_pattern import DECISION_KEY, SelectPatternPass
 from edgesparse.target import DESCRIPTIONS, resolve_target
 
@@ -116,3 +116,24 @@ def test_depthwise_says_that_it_is_computed_dense():
 
 def test_one_pixel_takes_the_matrix_vector_kernel():
     assert decision(conv_model([1, 32, 1, 1], sparse((16, 32, 1, 1), 0.2)))["kernel"] == "gemv"
+
+
+def test_all_ways_to_compile_a_layer_move_the_same_activations():
+    wasm = resolve_target("wasm")
+    operator = operator_for(conv_model([1, 16, 112, 112], sparse((64, 16, 1, 1), 0.1)))
+    assert operator.moved_bytes == 4 * (16 + 64) * 112 * 112
+    ways = list(candidates(operator, sparse((64, 16), 0.1), wasm))
+    moved = {
+        round(predicted_us(operator, c, wasm) - cost.microseconds(c.cycles, wasm.core), 6)
+        for c in ways
+    }
+    assert moved == {round(operator.moved_bytes / 25e3, 6)}  # all of it from beyond L2
+
+
+def test_activations_of_small_layers_stay_in_the_cache_and_larger_ones_cost_more_a_byte():
+    core = resolve_target("wasm").core
+    sizes = np.array([64 << 10, 256 << 10, 1 << 20, 2 << 20, 8 << 20])
+    prices = np.array([cost.microseconds(0, core, size) for size in sizes]) / sizes
+    assert prices[0] == 0
+    assert (np.diff(prices) > 0)[[0, 2, 3]].all()
+    assert cost.microseconds(0, resolve_target("arm64").core, 8 << 20) == 0  # never measured
