@@ -169,6 +169,11 @@ def constant_of(node: ir.Node, index: int) -> npt.NDArray[Any]:
     return value.const_value.numpy()
 
 
+def residual_of(node: ir.Node) -> ir.Value | None:
+    """Return the value that a canonical node adds to its output, if any."""
+    return node.inputs[3] if len(node.inputs) > 3 else None
+
+
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """Return the data of an initializer; None for everything else."""
     if value is None or not value.is_initializer() or value.const_value is None:
@@ -209,7 +214,7 @@ def _conv_operator(node: ir.Node, lanes: int) -> Operator:
     else:
         window = _tightened(window, out_layout.lanes)
     cols = in_shape[1] * kh * kw
-    residual = len(node.inputs) > 3
+    residual = residual_of(node) is not None
     return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups, residual)
 
 
@@ -230,7 +235,7 @@ def _linear_operator(node: ir.Node, lanes: int) -> Operator:
     out_layout = Layout.planes(out_shape, axis, lanes)
     window = Window(1, out_layout.pixels, (1, 1))
     kind: Kind = "gemv" if out_layout.pixels == 1 else "spmm"
-    residual = len(node.inputs) > 3
+    residual = residual_of(node) is not None
     return Operator(kind, rows, cols, 1, window, in_layout, out_layout, 1, residual)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from scipy import special
 
-from edgesparse.geometry import moved_axes
+from edgesparse.geometry import moved_axes, residual_of
 from edgesparse.passes import editing
 
 Floats = npt.NDArray[np.float32]
@@ -140,7 +140,7 @@ def _linear(node: ir.Node, known: Known) -> Floats | None:
         x = np.full(groups * weight.shape[1], np.nan, np.float32)
     seen = np.repeat(x.reshape(groups, -1), rows // groups, axis=0)
     total = bias + np.where(used, sums * seen, FLOAT(0)).sum(axis=1, dtype=np.float32)
-    if (residual := editing.residual(node)) is not None:
+    if (residual := residual_of(node)) is not None:
         added = known.get(residual)
         total = total + (FLOAT(np.nan) if added is None else added)
     alpha, beta = (node.attributes[key].as_float() for key in ("alpha", "beta"))

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from edgesparse.frontend import DECLINED_PREFIX
 from edgesparse.geometry import constant as constant
+from edgesparse.geometry import residual_of
 
 DOMAIN = "edgesparse"
 FUSED = "edgesparse.fused"
@@ -43,12 +44,7 @@ def linear_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
 
 def is_bare(node: ir.Node) -> bool:
     """Return whether a canonical node has neither residual nor activation yet."""
-    return not node.attributes.get_string("activation") and residual(node) is None
-
-
-def residual(node: ir.Node) -> ir.Value | None:
-    """Return the value that a canonical node adds to its output, if any."""
-    return node.inputs[3] if len(node.inputs) > 3 else None
+    return not node.attributes.get_string("activation") and residual_of(node) is None
 
 
 def taken(node: ir.Node, index: int) -> ir.Value:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from edgesparse.channels import movement
 from edgesparse.channels.labels import Labels, coordinate, mix
 from edgesparse.channels.trace import Trace
-from edgesparse.geometry import moved_axes, reduced_axes, static_shape
+from edgesparse.geometry import moved_axes, reduced_axes, residual_of, static_shape
 
 Rule = Callable[[Trace, ir.Node], None]
 
@@ -78,8 +78,7 @@ def _linear(trace: Trace, node: ir.Node) -> None:
 
 def _finish(trace: Trace, node: ir.Node, y: Labels | None) -> None:
     """Tie the fused residual to the result."""
-    residual = node.inputs[3] if len(node.inputs) > 3 else None
-    if residual is not None:
+    if (residual := residual_of(node)) is not None:
         y = _tied(trace, node, [(0, y), (3, trace.of(residual))])
     if y is not None:
         trace.labels[node.outputs[0]] = y

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgesparse.formats import pack_rows
-from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of
+from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of, residual_of
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.lower.builder import PlanBuilder, Tensor
@@ -31,9 +31,8 @@ def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
     operator = operator_of(node, b.lanes)
     decision = json.loads(node.metadata_props["edgesparse.decision"])
     x = b.tensor(node.inputs[0], operator.in_layout)
-    residual = None
-    if len(node.inputs) > 3 and node.inputs[3] is not None:
-        residual = b.tensor(node.inputs[3], operator.out_layout)
+    added = residual_of(node)
+    residual = None if added is None else b.tensor(added, operator.out_layout)
     y = b.output(node.outputs[0], operator.out_layout)
     if decision["kernel"] == "depthwise":
         _depthwise(b, node, operator, decision, x, residual, y)
