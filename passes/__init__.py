@@ -16,6 +16,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedOpsetsPass,
 )
 
+from edgesparse.passes.canonicalise_batch_norm import CanonicaliseBatchNormPass
 from edgesparse.passes.canonicalise_conv import CanonicaliseConvPass
 from edgesparse.passes.canonicalise_linear import CanonicaliseLinearPass
 from edgesparse.passes.choose_layout import ChooseLayoutPass
@@ -32,7 +33,6 @@ from edgesparse.passes.recognise_layer_norm import RecogniseLayerNormPass
 from edgesparse.passes.remove_dead_channels import RemoveDeadChannelsPass
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass
-from edgesparse.passes.split_batch_norm import SplitBatchNormPass
 from edgesparse.passes.split_conv_transpose import SplitConvTransposePass
 from edgesparse.passes.widen_conv1d import WidenConv1dPass
 from edgesparse.target import Target
@@ -70,7 +70,7 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(CanonicaliseLinearPass, "likewise; leaves only MatMul of two activations"),
     Stage(FoldAffinePass, "before the fusions: arithmetic stands between layer and activation"),
     Stage(FoldPadPass, "after FoldAffine: a shift cannot be folded into a padded convolution"),
-    Stage(SplitBatchNormPass, "what FoldAffine could not take"),
+    Stage(CanonicaliseBatchNormPass, "what FoldAffine could not take"),
     Stage(FuseResidualPass, "before FuseActivation: the activation comes after the sum"),
     Stage(FuseActivationPass, "after all that may stand before an activation"),
     Stage(GatherPatchesPass, "after the fusions, which do not look through its SpaceToDepth"),

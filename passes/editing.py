@@ -2,6 +2,7 @@
 
 Node metadata written here and read by `inspect`:
 
+* `edgesparse.spelled`: what the model calls the operator, where that is not what it became;
 * `edgesparse.fused`: operators computed by the node after its own, in order, `Add,Relu`;
 * `edgesparse.fused_before`: operators folded into it from its input, `Pad,Mul`;
 * `edgesparse.declined.<pass>`: why a fusion that looks possible was not done.
@@ -20,6 +21,7 @@ from edgesparse.geometry import constant as constant
 from edgesparse.geometry import residual_of
 
 DOMAIN = "edgesparse"
+SPELLED = "edgesparse.spelled"
 FUSED = "edgesparse.fused"
 FUSED_BEFORE = "edgesparse.fused_before"
 

@@ -63,3 +63,10 @@ def save_external(path: pathlib.Path, weight: np.ndarray, data: str = "w.data") 
 def random(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:
     """Return uniform float32."""
     return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+
+
+def batch_norm(channels: int) -> dict[str, np.ndarray]:
+    """Return the weights of `BatchNormalization(x, g, s, m, v)`."""
+    rng = np.random.default_rng(channels)
+    weights = {name: rng.standard_normal(channels).astype(np.float32) for name in "gsm"}
+    return {**weights, "v": rng.uniform(0.5, 1.5, channels).astype(np.float32)}

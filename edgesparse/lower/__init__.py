@@ -66,7 +66,8 @@ def layer_of(node: ir.Node) -> Layer:
         node.metadata_props.get(f"edgesparse.{key}", "").split(",")
         for key in ("fused_before", "fused")
     )
-    op = "+".join(part for part in (*before, node.op_type, *after) if part)
+    own = node.metadata_props.get("edgesparse.spelled", node.op_type)
+    op = "+".join(part for part in (*before, own, *after) if part)
     shape = shape_of(node.outputs[0])
     decision: dict[str, Any] = {"reason": "no weights; computed as it is", "format": ""}
     macs = nonzero = 0

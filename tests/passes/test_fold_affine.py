@@ -7,7 +7,6 @@ import texts
 from edgesparse.passes.canonicalise_conv import CanonicaliseConvPass
 from edgesparse.passes.canonicalise_linear import CanonicaliseLinearPass
 from edgesparse.passes.fold_affine import FoldAffinePass
-from edgesparse.passes.split_batch_norm import SplitBatchNormPass
 
 CONV = "(float[1, 4, 6, 6] x) => (float[1, 6, a, b] y) "
 DECLINED = "edgesparse.declined.fold_affine"
@@ -31,15 +30,6 @@ def only(model):
     return node
 
 
-def batch_norm(channels: int) -> dict[str, np.ndarray]:
-    return {
-        "g": texts.random(channels, seed=1),
-        "s": texts.random(channels, seed=2),
-        "m": texts.random(channels, seed=3),
-        "v": texts.random(channels, seed=4, low=0.5),
-    }
-
-
 @pytest.mark.parametrize("attributes", ["", "<group = 2>", "<pads = [1, 1, 1, 1]>"])
 @pytest.mark.parametrize("bias", ["", ", c"])
 def test_batch_norm_behind_conv(attributes, bias):
@@ -49,7 +39,7 @@ def test_batch_norm_behind_conv(attributes, bias):
         " y = BatchNormalization <epsilon = 1e-3> (a, g, s, m, v) }",
         w=texts.random(6, channels_in, 3, 3),
         c=texts.random(6),
-        **batch_norm(6),
+        **texts.batch_norm(6),
     )
     node = only(model)
     assert node.metadata_props["edgesparse.fused"] == "BatchNormalization"
@@ -103,7 +93,13 @@ def test_arithmetic_around_left_linear(text):
 
 def test_batch_norm_behind_gemm():
     body = "{ a = Gemm(x, w) y = BatchNormalization(a, g, s, m, v) }"
-    only(fold("(float[2, 4] x) => (float[2, 5] y) " + body, w=texts.random(4, 5), **batch_norm(5)))
+    only(
+        fold(
+            "(float[2, 4] x) => (float[2, 5] y) " + body,
+            w=texts.random(4, 5),
+            **texts.batch_norm(5),
+        )
+    )
 
 
 @pytest.mark.parametrize("body", ["Mul(x, k)", "Add(x, k)", "Sub(k, x)", "Div(x, k)"])
@@ -140,7 +136,7 @@ def test_zeros_stay_zeros():
         CONV + "{ x2 = Add(x, k) a = Conv(x2, w) y = BatchNormalization(a, g, s, m, v) }",
         w=weight,
         k=texts.random(4, 1, 1),
-        **batch_norm(6),
+        **texts.batch_norm(6),
     )
     found = only(model).inputs[1].const_value.numpy()
     np.testing.assert_array_equal(found == 0, weight == 0)
@@ -209,27 +205,3 @@ def test_shared_weight_is_copied():
     )
     first, second = (node.inputs[1] for node in model.graph)
     assert first is not second
-
-
-@pytest.mark.parametrize("shape", ["3, 4", "1, 4, 5", "1, 4, 5, 6"])
-def test_batch_norm_alone_becomes_mul_and_add(shape):
-    text = f"(float[{shape}] x) => (float[{shape}] y) {{ y = BatchNormalization(x, g, s, m, v) }}"
-    model = texts.model(text, **batch_norm(4))
-    with oracle.same_results(model):
-        assert SplitBatchNormPass()(model).modified
-    assert texts.ops(model) == ["Mul", "Add"]
-    assert not SplitBatchNormPass()(model).modified
-    pass_spec.check(model)
-
-
-@pytest.mark.parametrize("variance", [1.0, -1.0])
-def test_batch_norm_in_training_or_of_negative_variance_stays(variance):
-    mode = "<training_mode = 1>" if variance > 0 else ""
-    outputs = "y, n, o" if variance > 0 else "y"
-    weights = {**batch_norm(4), "v": np.full(4, variance, np.float32)}
-    body = f"{{ {outputs} = BatchNormalization {mode} (x, g, s, m, v) }}"
-    model = texts.model("(float[3, 4] x) => (float[3, 4] y) " + body, **weights)
-    assert not SplitBatchNormPass()(model).modified
-    (node,) = model.graph
-    why = "it is in training mode" if variance > 0 else "its statistics are not valid constants"
-    assert node.metadata_props["edgesparse.declined.split_batch_norm"] == why
