@@ -23,8 +23,8 @@ from edgesparse.target import CpuModel, Target
 
 GROUPS = (1, 2, 3, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
-# Vectors of rows and pixels of a tile with rows in the lanes; offered where vectors of pixels would
-# be filled by less than this.
+# Vectors of rows and pixels of a tile with rows in the lanes; offered for windows, most of whose
+# vectors of pixels lie in two cache lines, and where those would be filled by less than this.
 GEMM_TILES = ((1, 14), (2, 7), (2, 10), (2, 14))
 WELL_FILLED = 0.95
 # Narrower vectors are filled better, and LLVM spills these tiles on aarch64.
@@ -111,8 +111,8 @@ def candidates(
     for group in GROUPS if groups is None else groups:
         if group == 1 or group <= operator.rows:
             yield from _group_candidates(operator, weight, group, target)
-    is_wide = target.lanes >= GEMM_LANES
-    if groups is None and is_wide and _filled(operator, target) < WELL_FILLED:
+    is_odd = not operator.is_flat or _filled(operator, target) < WELL_FILLED
+    if groups is None and target.lanes >= GEMM_LANES and is_odd:
         yield from _gemm_candidates(operator, weight, target)
 
 
@@ -163,6 +163,7 @@ def _pattern_candidates(
             ):
                 break
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
+            cycles *= 1.0 if operator.is_flat else target.core.window_pace
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             copied = ", panels" if panel and not target.core.in_order else ""
             name = f"{group}x{vectors * lanes}, {label}{cut}{copied}"
@@ -212,6 +213,7 @@ def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iter
         blocks = operator.pixel_blocks(pixels)
         groups = -(-operator.rows // group)
         columns = union_columns(weight, group)
-        cycles = cost.gemm_cycles(columns, groups, vectors, blocks, lanes, core)
+        planes = 4 * operator.in_layout.channels * operator.channel_stride
+        cycles = cost.gemm_cycles(columns, groups, vectors, blocks, lanes, core, planes)
         label = f"{group} rows in the lanes x {pixels} pixels"
         yield Candidate(group, full_pattern(group), pixels, 1, False, cycles, label, "gemv")

@@ -4,6 +4,9 @@ Where a plane has one pixel, or its last vector would be mostly empty, rows are 
 A group has `vectors` x `lanes` rows and one pattern, the full one: a column of a group is `vectors`
 vectors of weights, each multiplied by every pixel of a tile. It is the format's dense corner per
 group of rows; columns that no row of the group uses are dropped.
+
+Each weight is used for a tile of pixels only, so a group's first tile would wait for memory: while
+a group's tiles are computed, the next group's weights are asked for.
 """
 
 from __future__ import annotations
@@ -13,18 +16,22 @@ import dataclasses
 from edgesparse.cost import LINE_BYTES
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.kernels.shares import Shares
+from edgesparse.kernels.turning import runs_of, spans, transposed
 from edgesparse.tiling import Block
 
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
 CHAINS = 4
 ONE_PIXEL = (Block(((0, 0),), ()),)
-# Pixels of a tile that are turned into rows at a time: their local buffer is below 1 KiB.
-TURNED_PIXELS = 8
+# With more tiles, the first one's wait for weights is a small part of all.
+ASKED_TILES = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gemv:
-    """One sparse matrix times few pixels. A part is one group of rows.
+    """One sparse matrix times few pixels. A part is one pixel of one group of rows.
+
+    The first part of a tile stands for all of it.
 
     Attributes:
         rows: Rows of W, padded to a multiple of a group by the caller.
@@ -69,8 +76,13 @@ class Gemv:
 
     @property
     def parts(self) -> int:
-        """Groups of rows."""
-        return self.rows // self.group
+        """Pixels of all groups of rows, group by group."""
+        return self.rows // self.group * self._shares.parts
+
+    @property
+    def _shares(self) -> Shares:
+        """A group's tiles."""
+        return Shares(tuple((block.tiles, len(block.vectors)) for block in self.blocks), chunks=1)
 
     @property
     def _is_single(self) -> bool:
@@ -90,15 +102,26 @@ class Gemv:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(params, buffers, strict=True))
-            with tir.between(first, last) as g:
-                if self._is_single:
+            if self._is_single:
+                with tir.between(first, last) as g:
                     self._emit_pixel(p, g)
-                    return
-                for block in self.blocks:
-                    with tir.loop(block.tiles) as tile:
-                        self._emit_tile(p, g, block, tile)
+                return
+            pixels = self._shares.parts
+            ahead, behind = tir.divide(first, pixels)[0], tir.divide(last + (pixels - 1), pixels)[0]
+            with tir.between(ahead, behind) as g:
+                self._emit_group(p, g, first - g * pixels, last - g * pixels)
 
         return tir.function(symbol, params, body, ranged=True)
+
+    def _emit_group(
+        self, p: dict[str, tir.Buffer], g: tir.Expr, first: tir.Expr, last: tir.Expr
+    ) -> None:
+        """Compute a group's tiles whose first pixel is in a range, which may go beyond it."""
+        done = 0
+        for number, block in enumerate(self.blocks):
+            with self._shares.tiles_of(number, first, last) as (tile, _):
+                self._emit_tile(p, g, block, tile, done + tile)
+            done += block.tiles
 
     def _emit_pixel(self, p: dict[str, tir.Buffer], g: tir.Expr) -> None:
         """One pixel: columns go round robin to several accumulators."""
@@ -139,8 +162,34 @@ class Gemv:
             for line in range(0, self.group, LINE_BYTES // 4):
                 tir.prefetch(p["values"], at + self.ahead + line)
 
-    def _emit_tile(self, p: dict[str, tir.Buffer], g: tir.Expr, block: Block, t: tir.Expr) -> None:
-        """Several pixels: an accumulator for each of them and each vector of rows."""
+    def _emit_prefetch_next(
+        self, p: dict[str, tir.Buffer], behind: tir.Expr, column: tir.Expr
+    ) -> None:
+        """Ask for a share of the next group's weights, which begin at its first column, `behind`.
+
+        Args:
+            p: The parameters.
+            behind: The next group's first column.
+            column: Number of a column of this group, counted on from tile to tile.
+        """
+        tiles, line = sum(block.tiles for block in self.blocks), LINE_BYTES // 4
+        lines = -(-self.group // line)
+        if not self.ahead or not 1 < tiles <= ASKED_TILES:
+            return
+        start = behind * self.group
+        if tiles < lines:
+            for i in range(-(-lines // tiles)):
+                tir.prefetch(p["values"], start + (column * -(-lines // tiles) + i) * line)
+        else:
+            tir.prefetch(p["values"], start + tir.divide(column * lines, tiles)[0] * line)
+
+    def _emit_tile(
+        self, p: dict[str, tir.Buffer], g: tir.Expr, block: Block, t: tir.Expr, number: tir.Expr
+    ) -> None:
+        """Several pixels: an accumulator for each of them and each vector of rows.
+
+        `t` counts the tiles of the block, `number` those of all.
+        """
         lanes = self.lanes
         read, write = block.offsets(t, tir.divide)
         rows = [g * self.group + v * lanes for v in range(self.vectors)]
@@ -148,47 +197,45 @@ class Gemv:
         for row, vector in zip(rows, totals, strict=True):
             for total in vector:
                 tir.store(total, 0, tir.load(p["bias"], row, lanes), lanes)
-        start = tir.load(p["bounds"], g)
-        with tir.between(start, tir.load(p["bounds"], g + 1)) as column:
+        start, behind = (tir.load(p["bounds"], g + i) for i in range(2))
+        with tir.between(start, behind) as column:
             source = read + tir.column_offset(p["columns"], column, self.column_scale)
             at = column * self.group
             weights = [
                 tir.keep(tir.load(p["values"], at + v * lanes, lanes)) for v in range(self.vectors)
             ]
             self._emit_prefetch(p, at)
+            self._emit_prefetch_next(p, behind, number * (behind - start) + column - start)
             for k, (offset, _) in enumerate(block.vectors):
                 x = tir.keep(tir.splat(tir.load(p["x"], source + offset), lanes))
                 for vector, weight in zip(totals, weights, strict=True):
                     tir.store(vector[k], 0, tir.load(vector[k], 0, lanes) + x * weight, lanes)
+        offsets = [offset for _, offset in block.vectors]
         for row, vector in zip(rows, totals, strict=True):
-            for first in range(0, len(vector), TURNED_PIXELS):
-                span = slice(first, first + TURNED_PIXELS)
-                targets = [write + offset for _, offset in block.vectors[span]]
-                self._emit_turned(p, row, vector[span], targets)
+            for first, size in runs_of(offsets):
+                self._emit_turned(p, row, vector[first : first + size], write + offsets[first])
 
     def _emit_turned(
-        self,
-        p: dict[str, tir.Buffer],
-        row: tir.Expr,
-        totals: list[tir.Buffer],
-        targets: list[tir.Expr],
+        self, p: dict[str, tir.Buffer], row: tir.Expr, totals: list[tir.Buffer], target: tir.Expr
     ) -> None:
-        """Store vectors of rows, one for each pixel, into the planes of those rows."""
+        """Store vectors of rows, one for each of some neighbouring pixels, into those rows' planes.
+
+        Vectors of pixels may overlap; what two of them write is the same.
+        """
         lanes = self.lanes
-        turned = tir.local(len(totals) * lanes)
-        for k, total in enumerate(totals):
-            value = tir.load(total, 0, lanes)
-            if not self.residual:
-                value = activation(self.activation, value, lanes, self.alpha, self.beta)
-            tir.store(turned, k * lanes, value, lanes)
-        with tir.loop(lanes) as r, tir.when(self._is_stored(row + r)):
-            plane = (row + r) * self.out_stride
-            for k, target in enumerate(targets):
-                value = tir.load(turned, k * lanes + r)
-                if self.residual:
-                    value = value + tir.load(p["residual"], plane + target)
-                    value = activation(self.activation, value, 1, self.alpha, self.beta)
-                tir.store(p["y"], plane + target, value)
+        values = [tir.load(total, 0, lanes) for total in totals]
+        if not self.residual:
+            values = [activation(self.activation, v, lanes, self.alpha, self.beta) for v in values]
+        values = [tir.keep(value) for value in values]
+        for first, width in spans(len(values), lanes):
+            turned = transposed(values[first : first + width], lanes)
+            for r, value in enumerate(turned):
+                with tir.when(self._is_stored(row + r)):
+                    place = (row + r) * self.out_stride + target + first
+                    if self.residual:
+                        value = value + tir.load(p["residual"], place, width)
+                        value = activation(self.activation, value, width, self.alpha, self.beta)
+                    tir.store(p["y"], place, value, width)
 
     def _is_stored(self, row: tir.Expr) -> tir.Expr:
         return True if self.valid_rows in (0, self.rows) else row < self.valid_rows

@@ -10,19 +10,31 @@ from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
 from edgesparse import compiler
+from edgesparse.kernels.gemv import Gemv
 from edgesparse.passes import candidates, select_pattern
 from edgesparse.target import resolve_target
+from edgesparse.tiling import flat_blocks
+
+
+@pytest.fixture
+def only_gemm(monkeypatch):
+    """A host of some lanes, for which nothing but one tile of this kernel is offered."""
+
+    def target_of(lanes, tile):
+        monkeypatch.setattr(candidates, "GROUPS", ())
+        monkeypatch.setattr(candidates, "GEMM_LANES", lanes)
+        monkeypatch.setattr(candidates, "WELL_FILLED", 2.0)
+        monkeypatch.setattr(candidates, "GEMM_TILES", (tile,))
+        host = resolve_target("host")
+        core = dataclasses.replace(host.core, registers=32)
+        return dataclasses.replace(host, lanes=lanes, core=core)
+
+    return target_of
 
 
 @pytest.fixture(params=candidates.GEMM_TILES, ids=str)
-def target(request, monkeypatch):
-    """The host with vectors of four, for which nothing but one tile of this kernel is offered."""
-    monkeypatch.setattr(candidates, "GROUPS", ())
-    monkeypatch.setattr(candidates, "GEMM_LANES", 4)
-    monkeypatch.setattr(candidates, "WELL_FILLED", 2.0)
-    monkeypatch.setattr(candidates, "GEMM_TILES", (request.param,))
-    host = resolve_target("host")
-    return dataclasses.replace(host, lanes=4, core=dataclasses.replace(host.core, registers=32))
+def target(request, only_gemm):
+    return only_gemm(4, request.param)
 
 
 @pytest.mark.parametrize("rows", [8, 13, 24])
@@ -43,6 +55,32 @@ def test_windows(target, stride, groups, images, density):
     assert_same_as_onnxruntime(model, target=target)
 
 
+@pytest.mark.parametrize("size", [1, 3, 5, 6, 13, 14, 17, 31])
+@pytest.mark.parametrize("rows", [32, 45])
+def test_vectors_of_rows_become_vectors_of_pixels(only_gemm, rows, size):
+    weight = sparse((rows, 5, 3, 3), 0.5)
+    model = conv_model([1, 5, 3, size], weight, relu=True, pads=[1, 1, 1, 1])
+    assert_same_as_onnxruntime(model, target=only_gemm(16, (2, 14)))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7, 64])
+@pytest.mark.parametrize("size", [7, 16])
+def test_threads_share_rows_and_pixels(only_gemm, size, threads):
+    weight = sparse((70, 5, 3, 3), 0.5)
+    model = conv_model([1, 5, size, size], weight, relu=True, pads=[1, 1, 1, 1])
+    assert_same_as_onnxruntime(model, target=only_gemm(16, (2, 14)), threads=threads)
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 3, 16, 17])
+def test_the_next_groups_weights_are_asked_for(tiles):
+    """Once by all tiles together, where there are a few: a line each 16 float32."""
+    kernel = Gemv(64, 16, 2, flat_blocks(14 * tiles, 1, 14), 0, 256, ahead=1024)
+    text = kernel.emit("k").script()
+    own = 2
+    lines = {1: 0, 2: 1, 3: 1, 16: 1, 17: 0}[tiles]
+    assert text.count("prefetch") == own + lines
+
+
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "HardSwish"])
 @pytest.mark.parametrize("rows", [8, 11])
 def test_residual_before_activation(target, rows, activation):
@@ -57,10 +95,14 @@ def test_residual_before_activation(target, rows, activation):
     assert_same_as_onnxruntime(model, target=target)
 
 
-@pytest.mark.parametrize(("size", "is_offered"), [(7, True), (28, False)])
-def test_offered_only_where_vectors_of_pixels_stay_empty(size, is_offered, tmp_path):
+@pytest.mark.parametrize(
+    ("kernel", "size", "is_offered"), [(1, 7, True), (1, 28, False), (3, 7, True), (3, 34, True)]
+)
+def test_offered_for_windows_and_where_vectors_of_pixels_stay_empty(
+    kernel, size, is_offered, tmp_path
+):
     path = tmp_path / "conv.onnx"
-    onnx.save(conv_model([1, 4, size, size], np.ones((32, 4, 1, 1), np.float32)), path)
+    onnx.save(conv_model([1, 4, size, size], np.ones((32, 4, kernel, kernel), np.float32)), path)
     target = dataclasses.replace(resolve_target("host"), lanes=16)
     (node,) = (n for n in compiler.prepare(path, target).graph if n.op_type == "Conv")
     found = select_pattern.ranked_candidates(node, target)
