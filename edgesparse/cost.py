@@ -25,6 +25,9 @@ PAGE_BYTES = 4096
 TURNED_CYCLES = 0.54
 # To wait for a line from beyond L2 that no prefetcher saw coming.
 FAR_LINE_CYCLES = 116
+# With rows in the lanes, weights that stay in L2 beside the rings of a chain: every tile of pixels
+# reads all of them. With so few a product may run in bands, and its planes are then never far.
+BANDED_BYTES = 256 << 10
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
 STREAMED_BYTES_PER_CYCLE = 10
 
@@ -194,7 +197,7 @@ def gemm_cycles(
     """
     weights = vectors * lanes * 4
     cycles = columns * weights / STREAMED_BYTES_PER_CYCLE
-    if core.l2_bytes:
+    if core.l2_bytes and columns * weights > BANDED_BYTES:
         beyond = _missed(planes_bytes, core.l2_bytes)
         cycles += groups * planes_bytes / LINE_BYTES * beyond * FAR_LINE_CYCLES
     for block in blocks:

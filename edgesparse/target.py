@@ -27,8 +27,8 @@ class CpuModel:
         clock_ghz: Only scales predictions into microseconds.
         pace: How long the products of whole layers take beside their predicted cycles, whose prices
             are there to rank candidates.
-        window_pace: How much longer products over windows take that load vectors of pixels: taps
-            shift them into two cache lines, which matters where a vector is as wide as a line.
+        split_cycles: What a vector of pixels costs more to load where a window's taps shift it:
+            most vectors as wide as a cache line then lie in two.
         l2_bytes: L2 cache of one core, in bytes; 0 where what follows was never measured: predicted
             speed-ups are then what arithmetic gains.
         moved_gbytes_per_second: Input and output of layers that fit the L2 cache, and of larger
@@ -66,7 +66,7 @@ class CpuModel:
     resume_cycles: float
     clock_ghz: float
     pace: float = 1.0
-    window_pace: float = 1.0
+    split_cycles: float = 0.0
     l2_bytes: int = 0
     moved_gbytes_per_second: tuple[float, float] = (1.0, 1.0)
     band_bytes: int = 0
@@ -192,7 +192,7 @@ X86_AVX512 = CpuModel(
     l2_line_cycles=1,
     resume_cycles=1.5,
     clock_ghz=3.8,
-    window_pace=1.2,
+    split_cycles=0.5,
     l2_bytes=2 << 20,
     moved_gbytes_per_second=(83, 40),
     band_bytes=1 << 20,

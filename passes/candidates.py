@@ -59,6 +59,7 @@ class Candidate:
         cycles: Predicted.
         label: For people.
         kernel: The kernel family.
+        loads: Vectors of pixels that it loads; 0 where single pixels are.
     """
 
     group: int
@@ -69,6 +70,7 @@ class Candidate:
     cycles: float
     label: str
     kernel: Kind = "spmm"
+    loads: int = 0
 
 
 def predicted_us(operator: Operator, candidate: Candidate, target: Target) -> float:
@@ -108,12 +110,27 @@ def candidates(
     if operator.kind == "gemv":
         yield from _gemv_candidates(weight, target)
         return
+    found: list[Candidate] = []
     for group in GROUPS if groups is None else groups:
         if group == 1 or group <= operator.rows:
-            yield from _group_candidates(operator, weight, group, target)
+            found += _group_candidates(operator, weight, group, target)
+    yield from found if operator.is_flat else _with_split_loads(found, target.core)
     is_odd = not operator.is_flat or _filled(operator, target) < WELL_FILLED
     if groups is None and target.lanes >= GEMM_LANES and is_odd:
         yield from _gemm_candidates(operator, weight, target)
+
+
+def _with_split_loads(found: list[Candidate], core: CpuModel) -> Iterator[Candidate]:
+    """Return candidates of a window with what loads cost that taps shift into two cache lines.
+
+    All take longer by what the best one does: among themselves they are ranked better without, but
+    kernels that load single pixels do not have that price.
+    """
+    best = min(found, key=lambda candidate: candidate.cycles, default=None)
+    if best is not None and best.cycles:
+        longer = 1 + core.split_cycles * best.loads / best.cycles
+        found = [dataclasses.replace(c, cycles=c.cycles * longer) for c in found]
+    yield from found
 
 
 def _filled(operator: Operator, target: Target) -> float:
@@ -157,17 +174,18 @@ def _pattern_candidates(
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
         blocks = operator.blocks(vectors)
+        covered = sum(block.tiles * len(block.vectors) for block in blocks)
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
             if k_blocks > 1 and not _may_be_blocked(
                 operator, group, vectors, k_blocks, target.core
             ):
                 break
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
-            cycles *= 1.0 if operator.is_flat else target.core.window_pace
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             copied = ", panels" if panel and not target.core.in_order else ""
             name = f"{group}x{vectors * lanes}, {label}{cut}{copied}"
-            yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name)
+            loads = covered * sum(work.steps.values())
+            yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name, loads=loads)
 
 
 def _panels(core: CpuModel) -> tuple[bool, ...]:

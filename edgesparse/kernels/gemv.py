@@ -18,6 +18,7 @@ from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares
 from edgesparse.kernels.turning import runs_of, spans, transposed
+from edgesparse.plan import Flow
 from edgesparse.tiling import Block
 
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
@@ -46,6 +47,10 @@ class Gemv:
         residual: Whether an array laid out as the output is added before the activation.
         column_scale: As in `Spmm`.
         ahead: As in `Spmm`.
+        by_rows: Whether parts are numbered tile by tile, rather than group by group: bands of rows
+            can then share them.
+        reach: As in `Spmm`.
+        in_stride: As in `Spmm`.
     """
 
     rows: int
@@ -60,6 +65,9 @@ class Gemv:
     residual: bool = False
     column_scale: int = 0
     ahead: int = 0
+    by_rows: bool = False
+    reach: int = 0
+    in_stride: int = 0
 
     @property
     def name(self) -> str:
@@ -76,13 +84,28 @@ class Gemv:
 
     @property
     def parts(self) -> int:
-        """Pixels of all groups of rows, group by group."""
-        return self.rows // self.group * self._shares.parts
+        """Pixels of all groups of rows."""
+        return self.rows // self.group * self._shares(1).parts
+
+    def _shares(self, groups: int) -> Shares:
+        """The tiles of some groups."""
+        return Shares(tuple((block.tiles, len(block.vectors)) for block in self.blocks), groups)
 
     @property
-    def _shares(self) -> Shares:
-        """A group's tiles."""
-        return Shares(tuple((block.tiles, len(block.vectors)) for block in self.blocks), chunks=1)
+    def flow(self) -> Flow | None:
+        """What parts touch; None where they are not in the order of tiles."""
+        if not self.by_rows:
+            return None
+        groups = self.rows // self.group
+        spans: list[tuple[int, int, int, int]] = []
+        for block in self.blocks:
+            reads, writes = zip(*block.vectors, strict=True)
+            for tile in range(block.tiles):
+                read, write = block.offsets(tile, divmod)
+                begin, end = read + min(reads), read + max(reads) + 1 + self.reach
+                span = (begin, end, write + min(writes), write + max(writes) + 1)
+                spans += [span] * (groups * len(reads))
+        return Flow.of(spans, self.valid_rows, self.in_stride, self.out_stride)
 
     @property
     def _is_single(self) -> bool:
@@ -105,23 +128,33 @@ class Gemv:
             if self._is_single:
                 with tir.between(first, last) as g:
                     self._emit_pixel(p, g)
-                return
-            pixels = self._shares.parts
-            ahead, behind = tir.divide(first, pixels)[0], tir.divide(last + (pixels - 1), pixels)[0]
-            with tir.between(ahead, behind) as g:
-                self._emit_group(p, g, first - g * pixels, last - g * pixels)
+            elif self.by_rows:
+                self._emit_tiles(p, first, last)
+            else:
+                self._emit_groups(p, first, last)
 
         return tir.function(symbol, params, body, ranged=True)
 
-    def _emit_group(
-        self, p: dict[str, tir.Buffer], g: tir.Expr, first: tir.Expr, last: tir.Expr
-    ) -> None:
-        """Compute a group's tiles whose first pixel is in a range, which may go beyond it."""
-        done = 0
+    def _emit_groups(self, p: dict[str, tir.Buffer], first: tir.Expr, last: tir.Expr) -> None:
+        """Compute group by group, tiles whose first pixel is in the range."""
+        shares = self._shares(1)
+        begin, end = (tir.divide(i, shares.parts)[0] for i in (first, last + (shares.parts - 1)))
+        with tir.between(begin, end) as g:
+            left, done = [i - g * shares.parts for i in (first, last)], 0
+            for number, block in enumerate(self.blocks):
+                with shares.tiles_of(number, *left) as (tile, _):
+                    self._emit_tile(p, g, block, tile, done + tile)
+                done += block.tiles
+
+    def _emit_tiles(self, p: dict[str, tir.Buffer], first: tir.Expr, last: tir.Expr) -> None:
+        """Compute tile by tile, all groups of one before the next."""
+        shares = self._shares(self.rows // self.group)
         for number, block in enumerate(self.blocks):
-            with self._shares.tiles_of(number, first, last) as (tile, _):
-                self._emit_tile(p, g, block, tile, done + tile)
-            done += block.tiles
+            with (
+                shares.tiles_of(number, first, last) as (tile, groups),
+                tir.between(*groups) as g,
+            ):
+                self._emit_tile(p, g, block, tile, 0)
 
     def _emit_pixel(self, p: dict[str, tir.Buffer], g: tir.Expr) -> None:
         """One pixel: columns go round robin to several accumulators."""
@@ -174,7 +207,7 @@ class Gemv:
         """
         tiles, line = sum(block.tiles for block in self.blocks), LINE_BYTES // 4
         lines = -(-self.group // line)
-        if not self.ahead or not 1 < tiles <= ASKED_TILES:
+        if self.by_rows or not self.ahead or not 1 < tiles <= ASKED_TILES:
             return
         start = behind * self.group
         if tiles < lines:

@@ -6,24 +6,15 @@ import dataclasses
 import json
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from edgesparse.formats import pack_rows
-from edgesparse.geometry import Operator, constant_of, matrix_of, operator_of, residual_of
+from edgesparse.geometry import Operator, constant_of, operator_of, residual_of
 from edgesparse.kernels.depthwise import Depthwise
-from edgesparse.kernels.gemv import Gemv
 from edgesparse.lower.builder import PlanBuilder, Tensor
-from edgesparse.lower.operands import (
-    column_offsets,
-    column_scale,
-    epilogue,
-    haloed,
-    prefetch_distance,
-    stored,
-)
+from edgesparse.lower.gemv import lower_gemv
+from edgesparse.lower.operands import epilogue
 from edgesparse.lower.spmm import lower_spmm
-from edgesparse.plan import Arg, align_up
+from edgesparse.plan import Arg
 
 
 def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
@@ -37,50 +28,9 @@ def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
     if decision["kernel"] == "depthwise":
         _depthwise(b, node, operator, decision, x, residual, y)
     elif decision["kernel"] == "gemv":
-        _gemv(b, node, operator, decision, x, residual, y)
+        lower_gemv(b, node, operator, decision, x, residual, y)
     else:
         lower_spmm(b, node, operator, decision, x, residual, y)
-
-
-def _gemv(
-    b: PlanBuilder,
-    node: ir.Node,
-    operator: Operator,
-    decision: dict[str, Any],
-    x: Tensor,
-    residual: Tensor | None,
-    y: Tensor,
-) -> None:
-    group = decision["group"]
-    lanes = min(group, b.lanes)
-    rows = align_up(operator.rows, group)
-    weight = np.zeros((rows, operator.cols), np.float32)
-    weight[: operator.rows] = matrix_of(node)
-    values, columns, bounds = pack_rows(weight, group)
-    bias = np.zeros(rows, np.float32)
-    bias[: operator.rows] = constant_of(node, 2)
-    offsets = column_offsets(operator)
-    scale = column_scale(offsets, group)
-    kernel = Gemv(
-        rows=rows,
-        lanes=lanes,
-        column_scale=scale,
-        ahead=prefetch_distance(b),
-        **epilogue(node, residual),
-    )
-    if operator.out_layout.pixels > 1:
-        kernel = dataclasses.replace(
-            kernel,
-            vectors=group // lanes,
-            blocks=operator.pixel_blocks(decision["tile"]),
-            valid_rows=operator.rows,
-            out_stride=operator.out_layout.plane_stride,
-        )
-    source = haloed(b, operator, x)
-    extra = [residual.read()] if residual else []
-    weights = stored(b, values, offsets[columns], scale)
-    tables = (b.constant(bounds), b.constant(bias))
-    b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
 
 
 # Rows of a depthwise tile that streams: the rows above it are read a second time.

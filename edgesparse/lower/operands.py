@@ -90,3 +90,15 @@ def plane_stride(operator: Operator) -> int:
 def prefetch_distance(b: PlanBuilder) -> int:
     """Return how many elements ahead weights are prefetched."""
     return b.target.core.prefetch_bytes // np.dtype(np.float32).itemsize
+
+
+def reach(operator: Operator) -> int:
+    """Return how many elements behind an output's own the farthest tap of its (phase) plane is."""
+    if operator.is_flat:
+        return 0
+    window = operator.window
+    down, across = (
+        (window.kernel[axis] - 1) * window.dilations[axis] // window.strides[axis]
+        for axis in (0, 1)
+    )
+    return down * window.pitch + across

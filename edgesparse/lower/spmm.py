@@ -23,6 +23,7 @@ from edgesparse.lower.operands import (
     haloed,
     plane_stride,
     prefetch_distance,
+    reach,
     stored,
 )
 from edgesparse.plan import Arg, align_up
@@ -114,7 +115,7 @@ def _product(
             column_scale=column_scale(column_offsets(operator, read), kernel.group),
             in_stride=plane_stride(operator) if read is None else read,
             out_stride=kernel.out_stride if write is None else write,
-            reach=_reach(operator),
+            reach=reach(operator),
             by_chunk=False,
             passes=1,
         )
@@ -193,18 +194,6 @@ def _weights(
     values = np.concatenate([block.values for block in blocks])
     columns = offsets[np.concatenate([block.columns for block in blocks])]
     return stored(b, values, columns, column_scale(offsets, blocks[0].group))
-
-
-def _reach(operator: Operator) -> int:
-    """Return how many elements behind an output's own the farthest tap of its (phase) plane is."""
-    if operator.is_flat:
-        return 0
-    window = operator.window
-    down, across = (
-        (window.kernel[axis] - 1) * window.dilations[axis] // window.strides[axis]
-        for axis in (0, 1)
-    )
-    return down * window.pitch + across
 
 
 def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:

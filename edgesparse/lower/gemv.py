@@ -1,0 +1,117 @@
+"""Products of few pixels, and dense windows: the kernel with rows in the lanes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgesparse.cost import BANDED_BYTES
+from edgesparse.formats import pack_rows
+from edgesparse.geometry import Operator, constant_of, matrix_of
+from edgesparse.kernels.gemv import Gemv
+from edgesparse.lower.builder import PlanBuilder, Tensor
+from edgesparse.lower.operands import (
+    column_offsets,
+    column_scale,
+    epilogue,
+    haloed,
+    plane_stride,
+    prefetch_distance,
+    reach,
+    stored,
+)
+from edgesparse.plan import Arg, align_up
+
+
+class _Packed(NamedTuple):
+    """A matrix in groups of rows that fill vectors.
+
+    Attributes:
+        values: Of every column that a group uses, one a row.
+        columns: Those columns.
+        bounds: Where groups begin in `columns`.
+        bias: (rows,) padded as the rows are.
+    """
+
+    values: npt.NDArray[np.float32]
+    columns: npt.NDArray[np.int32]
+    bounds: npt.NDArray[np.int32]
+    bias: npt.NDArray[np.float32]
+
+
+def lower_gemv(
+    b: PlanBuilder,
+    node: ir.Node,
+    operator: Operator,
+    decision: dict[str, Any],
+    x: Tensor,
+    residual: Tensor | None,
+    y: Tensor,
+) -> None:
+    """Lower a product with rows in the lanes; with weights few enough it may run in bands."""
+    packed = _packed(node, operator, decision["group"])
+    kernel = _kernel(b, operator, decision, packed, epilogue(node, residual))
+    source = haloed(b, operator, x)
+    extra = [residual.read()] if residual else []
+    tables = (b.constant(packed.bounds), b.constant(packed.bias))
+
+    def args(stride: int | None) -> tuple[Arg, ...]:
+        offsets = column_offsets(operator, stride)
+        scale = column_scale(offsets, decision["group"])
+        weights = stored(b, packed.values, offsets[packed.columns], scale)
+        return (source.read(), *weights, *tables, *extra, y.write())
+
+    def by_rows(read: int | None, write: int | None) -> tuple[Gemv, tuple[Arg, ...]]:
+        rows = dataclasses.replace(
+            kernel,
+            column_scale=column_scale(column_offsets(operator, read), decision["group"]),
+            in_stride=plane_stride(operator) if read is None else read,
+            out_stride=kernel.out_stride if write is None else write,
+            reach=reach(operator),
+            by_rows=True,
+        )
+        return rows, args(read)
+
+    is_single = operator.out_layout.pixels == 1 or packed.values.nbytes > BANDED_BYTES
+    is_whole = is_single or operator.images > 1 or operator.window.is_tight
+    b.call(kernel, *args(None), rows=None if is_whole else by_rows)
+
+
+def _packed(node: ir.Node, operator: Operator, group: int) -> _Packed:
+    rows = align_up(operator.rows, group)
+    weight = np.zeros((rows, operator.cols), np.float32)
+    weight[: operator.rows] = matrix_of(node)
+    bias = np.zeros(rows, np.float32)
+    bias[: operator.rows] = constant_of(node, 2)
+    return _Packed(*pack_rows(weight, group), bias)
+
+
+def _kernel(
+    b: PlanBuilder,
+    operator: Operator,
+    decision: dict[str, Any],
+    packed: _Packed,
+    finish: dict[str, Any],
+) -> Gemv:
+    group = decision["group"]
+    lanes = min(group, b.lanes)
+    kernel = Gemv(
+        rows=len(packed.bias),
+        lanes=lanes,
+        column_scale=column_scale(column_offsets(operator), group),
+        ahead=prefetch_distance(b),
+        **finish,
+    )
+    if operator.out_layout.pixels == 1:
+        return kernel
+    return dataclasses.replace(
+        kernel,
+        vectors=group // lanes,
+        blocks=operator.pixel_blocks(decision["tile"]),
+        valid_rows=operator.rows,
+        out_stride=operator.out_layout.plane_stride,
+    )
