@@ -23,6 +23,7 @@ from edgesparse.kernels.pool import Axis, Pool
 from edgesparse.lower import bands
 from edgesparse.lower.check_bands import verify_chains
 from edgesparse.lower.pieces import Spans
+from edgesparse.passes import candidates
 from edgesparse.plan import Buffer, Chain, Flow, Plan, allocate
 from edgesparse.target import Target, resolve_target
 from edgesparse.tiling import Window
@@ -99,6 +100,25 @@ def test_threads_share_a_chain(monkeypatch: pytest.MonkeyPatch, threads: int) ->
     expected = compiled.run_plan(plan, inputs, threads=threads)["y"]
     found = compiled.run_plan(plan, inputs, threads=threads, in_bands=True)["y"]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("tile", [(1, 14), (2, 7)])
+def test_rows_in_the_lanes_run_in_bands(monkeypatch: pytest.MonkeyPatch, tile: tuple) -> None:
+    for name, value in (
+        ("GROUPS", ()),
+        ("GEMM_LANES", 4),
+        ("WELL_FILLED", 2),
+        ("GEMM_TILES", [tile]),
+    ):
+        monkeypatch.setattr(candidates, name, value)
+    plan, inputs = banded(monkeypatch, lanes=4), compiled.random_inputs(network())
+    kernels = {call.symbol for chain in plan.chains for call in chain.calls}
+    assert len([symbol for symbol in kernels if "gemm" in symbol]) >= 3
+    expected = compiled.expected(network(), inputs)["y"]
+    for threads in (1, 3):
+        for in_bands in (False, True):
+            found = compiled.run_plan(plan, inputs, threads=threads, in_bands=in_bands)["y"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
