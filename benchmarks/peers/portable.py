@@ -17,8 +17,11 @@ from edgesparse.errors import DeviceError
 OPSET = 13
 IR_VERSION = 7
 UNCHANGED = frozenset(
-    {"Add", "Clip", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"}
+    {"Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose"}
+    | {"Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Sigmoid"}
 )
+# What attributes that are newer say where they say nothing.
+ADDED = {"training_mode": 0, "dilations": [1, 1]}
 REPLACED = {"ReduceMean": "GlobalAveragePool", "Reshape": "Flatten"}
 
 
@@ -64,7 +67,13 @@ def _portable_node(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]
     if node.op_type not in UNCHANGED:
         raise DeviceError(f"the model cannot be written at opset {OPSET}: {node.op_type}")
     copy = onnx.helper.make_node(node.op_type, node.input, node.output, name=node.name)
-    copy.attribute.extend(node.attribute)
+    known = onnx.defs.get_schema(node.op_type, OPSET).attributes
+    for attribute in node.attribute:
+        if attribute.name in known:
+            copy.attribute.append(attribute)
+        elif onnx.helper.get_attribute_value(attribute) != ADDED.get(attribute.name):
+            what = f"{attribute.name} of {node.op_type}"
+            raise DeviceError(f"{what} cannot be written at opset {OPSET}: {node.name}")
     return copy
 
 

@@ -71,6 +71,36 @@ def test_an_operator_without_portable_form_is_named():
         portable(model)
 
 
+def with_pooling(**attributes) -> onnx.ModelProto:
+    """Return the classifier with a normalisation and a pool, as exporters of today write them."""
+    model = classifier()
+    ones = onnx.numpy_helper.from_array(np.ones(4, np.float32), "ones")
+    model.graph.initializer.append(ones)
+    norm = onnx.helper.make_node(
+        "BatchNormalization", ["conv", *["ones"] * 4], ["norm"], "norm", training_mode=0
+    )
+    pool = onnx.helper.make_node(
+        "AveragePool", ["norm"], ["pool"], kernel_shape=[2, 2], **attributes
+    )
+    model.graph.node.insert(1, norm)
+    model.graph.node.insert(2, pool)
+    model.graph.node[3].input[0] = "pool"
+    return model
+
+
+def test_attributes_of_newer_operators_are_left_out_where_they_say_nothing():
+    image = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    model = with_pooling(dilations=[1, 1])
+    rewritten = portable(model)
+    onnx.checker.check_model(rewritten)
+    np.testing.assert_allclose(run(rewritten, image), run(model, image), rtol=1e-5)
+
+
+def test_attributes_that_the_portable_form_lacks_are_named():
+    with pytest.raises(DeviceError, match="dilations of AveragePool"):
+        portable(with_pooling(dilations=[2, 2]))
+
+
 def test_reduce_mean_over_other_axes_is_refused():
     model = classifier()
     axes = next(t for t in model.graph.initializer if t.name == "axes")
