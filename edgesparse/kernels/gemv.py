@@ -1,9 +1,10 @@
 """Sparse matrix times few pixels: Y = activation(W · X + bias + residual), rows in the lanes.
 
-Where a plane has one pixel, or its last vector would be mostly empty, rows are what fills a vector.
-A group has `vectors` x `lanes` rows and one pattern, the full one: a column of a group is `vectors`
-vectors of weights, each multiplied by every pixel of a tile. It is the format's dense corner per
-group of rows; columns that no row of the group uses are dropped.
+Where a plane has one pixel, or its last vector would be mostly empty, or a window's taps would
+shift vectors of pixels into two cache lines each, rows are what fills a vector. A group has
+`vectors` x `lanes` rows and one pattern, the full one: a column of a group is `vectors` vectors of
+weights, each multiplied by every pixel of a tile. It is the format's dense corner per group of
+rows; columns that no row of the group uses are dropped.
 
 Each weight is used for a tile of pixels only, so a group's first tile would wait for memory: while
 a group's tiles are computed, the next group's weights are asked for.
@@ -16,7 +17,7 @@ import dataclasses
 from edgesparse.cost import LINE_BYTES
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
-from edgesparse.kernels.shares import Shares
+from edgesparse.kernels.shares import Shares, touched
 from edgesparse.kernels.turning import runs_of, spans, transposed
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
@@ -96,16 +97,8 @@ class Gemv:
         """What parts touch; None where they are not in the order of tiles."""
         if not self.by_rows:
             return None
-        groups = self.rows // self.group
-        spans: list[tuple[int, int, int, int]] = []
-        for block in self.blocks:
-            reads, writes = zip(*block.vectors, strict=True)
-            for tile in range(block.tiles):
-                read, write = block.offsets(tile, divmod)
-                begin, end = read + min(reads), read + max(reads) + 1 + self.reach
-                span = (begin, end, write + min(writes), write + max(writes) + 1)
-                spans += [span] * (groups * len(reads))
-        return Flow.of(spans, self.valid_rows, self.in_stride, self.out_stride)
+        parts = touched(self.blocks, 1, self.rows // self.group, self.reach)
+        return Flow.of(parts, self.valid_rows, self.in_stride, self.out_stride)
 
     @property
     def _is_single(self) -> bool:

@@ -1,4 +1,4 @@
-"""How an SpMM kernel's work is cut into parts: which tiles and chunks of rows a range holds.
+"""How a product's work is cut into parts: which tiles and chunks of rows a range holds.
 
 Tiles and chunks do not depend on each other. A *part* is one vector of a tile in one chunk, and the
 first of them stands for all of the tile, so that as many parts are as much work however wide tiles
@@ -10,10 +10,11 @@ weights stay in the cache while the tiles pass by.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from edgesparse.kernels import tir
+from edgesparse.tiling import Block
 
 Chunks = tuple[tir.Expr, tir.Expr]  # the first one, and one behind the last
 
@@ -103,3 +104,29 @@ class Shares:
 
 def _quotient(value: tir.Expr, by: int) -> tir.Expr:
     return tir.divide(value, by)[0]
+
+
+def touched(
+    blocks: Sequence[Block], lanes: int, chunks: int, reach: int
+) -> list[tuple[int, int, int, int]]:
+    """Return what each part reads and writes of any plane, as `Flow.of` takes it, tile by tile.
+
+    Args:
+        blocks: How the pixels are covered.
+        lanes: Elements of a vector.
+        chunks: Runs of row groups.
+        reach: Elements from a vector to the farthest that a column reads in its plane.
+    """
+    parts: list[tuple[int, int, int, int]] = []
+    for block in blocks:
+        reads, writes = zip(*block.vectors, strict=True)
+        for tile in range(block.tiles):
+            read, write = block.offsets(tile, divmod)
+            span = (
+                read + min(reads),
+                read + max(reads) + lanes + reach,
+                write + min(writes),
+                write + max(writes) + lanes,
+            )
+            parts += [span] * (chunks * len(reads))
+    return parts

@@ -35,7 +35,7 @@ from edgesparse.cost import LINE_BYTES
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
-from edgesparse.kernels.shares import Shares
+from edgesparse.kernels.shares import Shares, touched
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
 
@@ -166,19 +166,8 @@ class Spmm:
         """What parts touch; None where they are not in the order of tiles."""
         if self.ordered or self.by_chunk:
             return None
-        spans: list[tuple[int, int, int, int]] = []
-        for block in self.blocks:
-            reads, writes = zip(*block.vectors, strict=True)
-            for tile in range(block.tiles):
-                read, write = block.offsets(tile, divmod)
-                span = (
-                    read + min(reads),
-                    read + max(reads) + self.lanes + self.reach,
-                    write + min(writes),
-                    write + max(writes) + self.lanes,
-                )
-                spans += [span] * (self.chunks * len(reads))
-        return Flow.of(spans, self.rows, self.in_stride, self.out_stride)
+        parts = touched(self.blocks, self.lanes, self.chunks, self.reach)
+        return Flow.of(parts, self.rows, self.in_stride, self.out_stride)
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc of `params` and a range of parts.
