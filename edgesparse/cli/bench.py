@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
 
 _DEFAULT_MAX_REGRESSION = 0.05
-_MAX_WARMUP = 10_000_000  # what a runner takes at once
+# As in edgesparse/harness/bench.py, so that `--help` need not import it; a test compares them.
+_MAX_WARMUP = 10_000_000
 _MAX_LAUNCHES = 1000
-_MAX_COOLDOWN_SECONDS = 86400  # a day
+_MAX_COOLDOWN_SECONDS = 86400
 
 Bundles = list[tuple[str, "Bundle"]]
 Document = dict[str, Any]
