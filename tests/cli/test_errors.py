@@ -166,6 +166,17 @@ def test_unwritable_outputs(run, make_bundle, tmp_path) -> None:
     assert "--outputs" in outcome.err
 
 
+@pytest.mark.parametrize("output", ["gone/y.npz", "out", "x.npz/y.npz"])
+def test_unwritable_outputs_are_known_before_anything_runs(
+    run, make_bundle, tmp_path, monkeypatch, output
+) -> None:
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4), np.float32))
+    monkeypatch.setattr("edgesparse.harness.devices.open_session", lambda *_: pytest.fail("ran"))
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", output)
+    assert (outcome.code, f"error: cannot write {output}: " in outcome.err) == (1, True)
+
+
 def test_unwritable_report(run, make_bundle) -> None:
     make_bundle()
     outcome = run("report", "out", "--html", "gone/r.html")
