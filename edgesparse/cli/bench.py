@@ -258,8 +258,9 @@ def _measure(
     from edgesparse.harness.fleet import measure_fleet
 
     check_threads(order.threads)
-    say(f"measuring on {', '.join(device.name for device in devices)} ...")
     with progress_rows([device.name for device in devices]) as update:
+        # Said when everything is imported: Python may lose an interrupt while it imports.
+        say(f"measuring on {', '.join(device.name for device in devices)} ...")
         return measure_fleet(devices, bundles, progress=update, **_measuring(order))
 
 

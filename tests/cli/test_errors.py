@@ -360,6 +360,21 @@ def test_ctrl_c_ends_a_hanging_runner(make_bundle) -> None:
     assert err.strip() == ""
 
 
+def test_bars_are_imported_before_it_is_said_that_it_measures(make_bundle) -> None:
+    """Python may lose an interrupt while it imports, and end as if nobody had caught it."""
+    words = ["bench", str(make_bundle().path), "--runs", "3", "--warmup", "1"]
+    script = f"""if True:
+        import sys
+        from edgesparse.cli import main, output
+        known = []
+        output.say = lambda message: known.append(set(sys.modules))
+        main({words})
+        print(sorted(name for name in sys.modules.keys() - known[0] if "rich.progress" in name))
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_closed_pipe_is_fine() -> None:
     command = f"{sys.executable} -m edgesparse targets --json | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
