@@ -72,6 +72,19 @@ def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None
         raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
 
 
+@contextlib.contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """Give what cannot be written another hint: its own may name an option of another verb.
+
+    Raises:
+        OutputError: Something cannot be written.
+    """
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
+
+
 def write_whole_text(path: Path, text: str, hint: str) -> None:
     """Write a file of text, whole or not at all.
 
