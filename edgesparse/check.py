@@ -7,6 +7,7 @@ own. Values are compared elementwise, like `numpy.testing.assert_allclose`: a va
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -21,7 +22,7 @@ from edgesparse.harness.devices import Device, open_session
 from edgesparse.harness.ort import OrtSession, random_array
 from edgesparse.harness.samples import read_labels, read_samples
 from edgesparse.harness.session import Session
-from edgesparse.harness.tensors import Array
+from edgesparse.harness.tensors import Array, Tensor
 from edgesparse.metrics import METRICS, check_metric, check_outputs
 
 if TYPE_CHECKING:
@@ -191,20 +192,21 @@ def check(
         The result; `raise_problems()` turns it into an error where it should be one.
 
     Raises:
-        UsageError: The bundle was compiled from another model, the data does not fit, or the
-            metric is unknown.
+        UsageError: The bundle was compiled from another model, the data does not fit, there are
+            more samples than memory holds, or the metric is unknown.
         InvalidModelError: A file with the model's weights is missing.
         DeviceError: The device failed.
     """
     check_metric(metric)
     _check_same_model(model, bundle, force=force)
-    batches = dict(_batches(bundle, data, samples, seed))
+    with _within_memory():
+        batches = dict(_batches(bundle, data, samples, seed))
     labels = None if data is None else _labels(data, batches["data"], metric, bundle)
     tolerance = tolerance or Tolerance()
     reference = OrtSession(model, bundle.manifest["inputs"])
     differences: list[OutputDifference] = []
     accuracy = None
-    with open_session(device, bundle) as session:
+    with _within_memory(), open_session(device, bundle) as session:
         for source, inputs in batches.items():
             found, expected = session.run(inputs), _expected(reference, inputs, bundle)
             differences += [
@@ -224,6 +226,18 @@ def check(
     )
 
 
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Say what helps where all samples, which are held at once, are too many."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UsageError(
+            f"the samples do not fit into memory: {str(error) or 'there is none left'}",
+            hint="compare fewer: `--samples N`, or a part of the data",
+        ) from error
+
+
 def _check_same_model(model: str | pathlib.Path, bundle: Bundle, *, force: bool) -> None:
     from edgesparse.model_files import model_digest
 
@@ -240,11 +254,20 @@ def _batches(
     bundle: Bundle, data: str | pathlib.Path | None, samples: int, seed: int
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     tensors = bundle.manifest["inputs"]
+    if samples < 0:
+        raise UsageError(f"expected 0 samples or more, found {samples}")
     if samples:
         random = np.random.default_rng(seed)
-        yield "random", {t["name"]: random_array(random, t, samples) for t in tensors}
+        yield "random", {t["name"]: _random_array(random, t, samples) for t in tensors}
     if data is not None:
         yield "data", read_samples(data, tensors)
+
+
+def _random_array(random: np.random.Generator, tensor: Tensor, samples: int) -> Array:
+    try:
+        return random_array(random, tensor, samples)
+    except ValueError as error:  # as numpy calls a shape beyond its integers
+        raise MemoryError(str(error)) from error
 
 
 def _labels(

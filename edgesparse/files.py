@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -49,8 +50,13 @@ def _reporting(path: Path, hint: str) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
-def check_writable(path: Path, hint: str) -> None:
-    """Check that a file can be written, in folders that may have to be made; worth doing early.
+def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None:
+    """Check that a file can be written; worth doing early.
+
+    Args:
+        path: The file.
+        hint: What to do when it cannot be written.
+        makes_folders: Whether folders that are not there will be made.
 
     Raises:
         OutputError: It is a folder, or no file can be made there.
@@ -59,9 +65,24 @@ def check_writable(path: Path, hint: str) -> None:
         raise OutputError(f"cannot write {path}: expected a file, found a folder", hint=hint)
     if path.exists() and not path.is_file():  # such as /dev/stdout: nothing is made beside it
         return
+    if not makes_folders and not path.parent.exists():
+        raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOENT)}", hint=hint)
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
+
+
+@contextlib.contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """Give what cannot be written another hint: its own may name an option of another verb.
+
+    Raises:
+        OutputError: Something cannot be written.
+    """
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
 
 
 def write_whole_text(path: Path, text: str, hint: str) -> None:

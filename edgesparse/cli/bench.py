@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
 
 _DEFAULT_MAX_REGRESSION = 0.05
-_MAX_WARMUP = 10_000_000  # what a runner takes at once
+# As in edgesparse/harness/bench.py, so that `--help` need not import it; a test compares them.
+_MAX_WARMUP = 10_000_000
 _MAX_LAUNCHES = 1000
-_MAX_COOLDOWN_SECONDS = 86400  # a day
+_MAX_COOLDOWN_SECONDS = 86400
 
 Bundles = list[tuple[str, "Bundle"]]
 Document = dict[str, Any]
@@ -257,8 +258,9 @@ def _measure(
     from edgesparse.harness.fleet import measure_fleet
 
     check_threads(order.threads)
-    say(f"measuring on {', '.join(device.name for device in devices)} ...")
     with progress_rows([device.name for device in devices]) as update:
+        # Said when everything is imported: Python may lose an interrupt while it imports.
+        say(f"measuring on {', '.join(device.name for device in devices)} ...")
         return measure_fleet(devices, bundles, progress=update, **_measuring(order))
 
 

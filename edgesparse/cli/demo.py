@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MODEL = "digits_mobilenet_v1"
 _TARGETS = ("host", "wasm", "wasm-relaxed", "arm64")
 _SECONDS = 2.0
+_RESULTS, _REPORT = "results.json", "report.html"
+_OUTPUT_HINT = "choose another folder with `--output`"
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,10 +76,13 @@ def command(output: pathlib.Path, serve: bool, port: int, as_json: bool) -> None
     folder is static, for any server; this one adds COOP and COEP, so that threads can be tried.
     """
     from edgesparse.cli.output import emit_json, print_table, say
+    from edgesparse.files import check_writable
 
     if serve:
         _serve(output / "web", port)
         return
+    for path in (output / _RESULTS, output / _REPORT):
+        check_writable(path, _OUTPUT_HINT)
     outcomes = [_demonstrate(target, output) for target in _TARGETS]
     _write_results(outcomes, output)
     for outcome in outcomes:
@@ -87,7 +92,7 @@ def command(output: pathlib.Path, serve: bool, port: int, as_json: bool) -> None
         emit_json(_document(outcomes))
     else:
         print_table(_table(outcomes))
-        click.echo(f"report: {output / 'report.html'}")
+        click.echo(f"report: {output / _REPORT}")
     for outcome in outcomes:
         if outcome.check:
             outcome.check.raise_problems()
@@ -100,26 +105,26 @@ def _serve(site: pathlib.Path, port: int) -> None:
 
     from edgesparse.cli.output import progress
     from edgesparse.cli.site import write_site
+    from edgesparse.files import hinting
     from edgesparse.harness.page_server import POLICY, serving
 
-    with progress(f"the demo page in {site}") as report_progress:
-        write_site(site, report_progress)
     policy = f"{POLICY}; img-src 'self' data: blob:"
-    with (
-        serving({"/": site}, policy=policy, port=port) as url,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        click.echo(f"{url}/index.html serves {site}; Ctrl-C ends it")
-        threading.Event().wait()
+    with serving({"/": site}, policy=policy, port=port) as url:
+        with progress(f"the demo page in {site}") as report_progress, hinting(_OUTPUT_HINT):
+            write_site(site, report_progress)
+        with contextlib.suppress(KeyboardInterrupt):
+            click.echo(f"{url}/index.html serves {site}; Ctrl-C ends it")
+            threading.Event().wait()
 
 
 def _demonstrate(target: str, output: pathlib.Path) -> Outcome:
     from edgesparse.cli.output import progress, say
     from edgesparse.compiler import compile
+    from edgesparse.files import hinting
     from edgesparse.models import zoo
 
     model = zoo.path(_MODEL)
-    with progress(f"{_MODEL} for {target}") as report_progress:
+    with progress(f"{_MODEL} for {target}") as report_progress, hinting(_OUTPUT_HINT):
         bundle = compile(model, target=target, output=output / target, progress=report_progress)
     outcome = Outcome(target, bundle)
     say(f"{target}: compiled to {bundle.path}")
@@ -203,15 +208,14 @@ def _write_results(outcomes: list[Outcome], output: pathlib.Path) -> None:
     from edgesparse.models import zoo
     from edgesparse.report import report
 
-    hint = "choose another folder with `--output`"
-    write_json(output / "results.json", _document(outcomes), hint)
+    write_json(output / _RESULTS, _document(outcomes), _OUTPUT_HINT)
     page = report(
         [outcome.bundle for outcome in outcomes],
         benchmarks=[outcome.bench for outcome in outcomes if outcome.bench],
         checks=[outcome.check.to_json() for outcome in outcomes if outcome.check],
         models=[zoo.path(_MODEL)],
     )
-    write_whole_text(output / "report.html", page, hint)
+    write_whole_text(output / _REPORT, page, _OUTPUT_HINT)
 
 
 def _table(outcomes: list[Outcome]) -> Any:

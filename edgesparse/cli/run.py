@@ -8,6 +8,8 @@ import click
 
 from edgesparse.cli.options import bundle_argument, choose_device, device_option, open_bundle
 
+_OUTPUTS_HINT = "choose another file with `--outputs`"
+
 
 @click.command("run")
 @bundle_argument
@@ -41,15 +43,17 @@ def command(
     threads: int,
 ) -> None:
     """Run a bundle on inputs from an npz file."""
+    from edgesparse.files import check_writable
     from edgesparse.harness.devices import open_session
     from edgesparse.harness.samples import read_samples, unstack_outputs, write_npz
 
     opened = open_bundle(bundle)
     chosen = choose_device(device, opened)
+    check_writable(outputs_path, _OUTPUTS_HINT, makes_folders=False)
     inputs = read_samples(inputs_path, opened.manifest["inputs"])
     with open_session(chosen, opened, threads) as session:
         stacked = session.run(inputs)
     outputs = unstack_outputs(stacked, opened.manifest["outputs"])
-    write_npz(outputs_path, outputs, "choose another file with `--outputs`")
+    write_npz(outputs_path, outputs, _OUTPUTS_HINT)
     for name, array in outputs.items():
         click.echo(f"{name} {array.dtype} {list(array.shape)}", err=True)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from edgesparse.files import write_whole_text
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +40,9 @@ def write_site(site: pathlib.Path, progress: Callable[[str, float], None]) -> No
     Args:
         site: Folder to write.
         progress: Told the stage and the finished fraction.
+
+    Raises:
+        OutputError: It cannot be written.
     """
     from edgesparse.compiler import compile
     from edgesparse.models import zoo
@@ -53,11 +57,16 @@ def write_site(site: pathlib.Path, progress: Callable[[str, float], None]) -> No
             progress(f"compiling {name}", done / len(bundles))
             bundle = compile(model, target="wasm", output=site / name)
             # The page stands once, outside.
-            shutil.copytree(bundle.path / "demo", site, dirs_exist_ok=True)
+            _copy_page(bundle.path / "demo", site)
     curve = [name for name in bundles if name.startswith("zeros")]
     labels = [["sparse, 80 % zeros", "sparse"], ["dense", "dense"]]
     text = _MODELS.format(models=json.dumps(labels), curve=json.dumps(curve))
-    (site / "models.mjs").write_text(text, encoding="utf-8")
+    write_whole_text(site / "models.mjs", text, "")
+
+
+def _copy_page(source: pathlib.Path, site: pathlib.Path) -> None:
+    for file in source.iterdir():
+        write_whole_text(site / file.name, file.read_text(encoding="utf-8"), "")
 
 
 def write_pruned(source: pathlib.Path, sparsity: float, output: pathlib.Path) -> None:

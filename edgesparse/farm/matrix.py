@@ -19,14 +19,17 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from edgesparse.farm.yaml_reader import Node, YamlReader
-from edgesparse.harness.bench import Limits
+from edgesparse.farm.yaml_reader import ANY, Node, YamlReader
+from edgesparse.harness.bench import MAX_COOLDOWN_SECONDS, MAX_LAUNCHES, MAX_WARMUP, Limits
 from edgesparse.harness.cpus import is_cores
 from edgesparse.plan import MAX_THREADS
 from edgesparse.target import DESCRIPTIONS
 
 _EXAMPLE = "`models: [a.onnx]` and `targets: [host]` are all a file needs"
 DEFAULT_OUTPUT = "farm-out"
+# What `measure` holds, and from where to where.
+_WHOLE_NUMBERS = (("runs", 1, ANY), ("warmup", 0, MAX_WARMUP), ("launches", 1, MAX_LAUNCHES))
+_NUMBERS = (("seconds", 1e-3, ANY), ("cooldown", 0.0, MAX_COOLDOWN_SECONDS))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,12 +186,12 @@ def _settings(reader: YamlReader, node: Node | None) -> Settings:
     names = tuple(field.name for field in dataclasses.fields(Settings))
     values = reader.mapping(node, "measure", optional=names)
     given: dict[str, int | float | bool | str | None] = {}
-    for name, least in (("runs", 1), ("warmup", 0), ("launches", 1)):
+    for name, least, most in _WHOLE_NUMBERS:
         if name in values:
-            given[name] = reader.number(values[name], name, least, whole=True) or 0
-    for name, lowest in (("seconds", 1e-3), ("cooldown", 0.0)):
+            given[name] = reader.number(values[name], name, least, most, whole=True)
+    for name, lowest, highest in _NUMBERS:
         if name in values:
-            given[name] = reader.number(values[name], name, lowest)
+            given[name] = reader.number(values[name], name, lowest, highest)
     for name in ("against_ort", "profile"):
         if name in values:
             given[name] = reader.flag(values[name], name)

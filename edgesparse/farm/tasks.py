@@ -5,24 +5,26 @@ A task takes and returns plain data, so that it can run in another process or on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, EdgeSparseError, OutputError
 from edgesparse.farm.matrix import Settings
-from edgesparse.files import write_whole_text
+from edgesparse.files import hinting, write_whole_text
 
 if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
 
 _KEY_FILE = "farm.json"
+_HINT = "name another folder as `output` of the matrix"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,16 +86,18 @@ def compile_task(task: CompileTask) -> bool:
     key = compile_key(task)
     if not task.fresh and _read_key(note) == key and _is_whole(output):
         return False
-    note.unlink(missing_ok=True)
-    shutil.rmtree(output, ignore_errors=True)
     _make_folder(output.parent)
-    compile(
-        task.model,
-        name=c_identifier(task.name),
-        target=task.target,
-        output=output,
-        shapes=dict(task.shapes),
-    )
+    with _reporting(f"cannot replace {output}"):
+        note.unlink(missing_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    with hinting(_HINT):
+        compile(
+            task.model,
+            name=c_identifier(task.name),
+            target=task.target,
+            output=output,
+            shapes=dict(task.shapes),
+        )
     _write(note, {"key": key})
     return True
 
@@ -194,17 +198,21 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _make_folder(path: pathlib.Path) -> None:
-    try:
+    with _reporting(f"cannot make {path}"):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _reporting(failure: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise OutputError(
-            f"cannot make {path}: {error.strerror}", hint="name another folder with `--output`"
-        ) from error
+        raise OutputError(f"{failure}: {error.strerror}", hint=_HINT) from error
 
 
 def _write(path: pathlib.Path, document: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    write_whole_text(path, json.dumps(document), "name another folder with `--output`")
+    write_whole_text(path, json.dumps(document), _HINT)
 
 
 def pack_bundle(folder: str, into: str) -> bytes:

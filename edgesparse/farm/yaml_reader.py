@@ -9,6 +9,7 @@ reader.finish()                             # raises what was found
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import yaml
@@ -16,6 +17,7 @@ import yaml
 from edgesparse.errors import UsageError
 
 Node = yaml.nodes.Node
+ANY = sys.float_info.max  # where a number has no upper bound but infinity
 
 
 class YamlReader:
@@ -104,16 +106,25 @@ class YamlReader:
         self.complain(node, f"expected {what} to be a text, found {_kind(node)}")
         return ""
 
-    def number(self, node: Node, what: str, least: float, *, whole: bool = False) -> float | None:
-        """Return a number that is not below `least`; None if there is none."""
+    def number(
+        self,
+        node: Node,
+        what: str,
+        least: float,
+        most: float = ANY,
+        *,
+        whole: bool = False,
+    ) -> float | None:
+        """Return a number from `least` to `most`; None if there is none."""
         kinds = ("int",) if whole else ("int", "float")
         if isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in kinds:
             value = yaml.SafeLoader("").construct_object(node)
-            if least <= value < float("inf"):
+            if least <= value <= most:
                 return int(value) if whole else float(value)
         word = "a whole number" if whole else "a number"
+        bounds = "or more" if most == ANY else f"to {most:.12g}"
         self.complain(
-            node, f"expected {what} to be {word} of {least:g} or more, found {_kind(node)}"
+            node, f"expected {what} to be {word} of {least:g} {bounds}, found {_kind(node)}"
         )
         return None
 

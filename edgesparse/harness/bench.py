@@ -15,13 +15,19 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import SupportsIndex
 
+from edgesparse.errors import UsageError
 from edgesparse.harness.session import Session
 from edgesparse.harness.statistics import Summary, summarize
 
 # Without --runs and --seconds: at least so many samples, and for at least so long.
 MIN_SAMPLES = 10
 DEFAULT_SECONDS = 3.0
+# What `bench` and `farm` accept at most.
+MAX_WARMUP = 10_000_000  # what a runner takes at once
+MAX_LAUNCHES = 1000
+MAX_COOLDOWN_SECONDS = 86400  # a day
 
 # A sample must be this many times the timer's resolution, so that reading it costs under 2 %.
 _RESOLUTIONS_PER_SAMPLE = 50
@@ -83,12 +89,24 @@ class Limits:
         seconds: Measuring time of each session, or None for no limit.
         warmup: Inferences of warm-up, or None to warm up until stable.
         least: Samples of each session that are taken however long they last.
+
+    Raises:
+        UsageError: They are no limits of a measurement that ends and that gives a sample.
     """
 
     runs: int | None = None
     seconds: float | None = None
     warmup: int | None = None
     least: int = MIN_SAMPLES
+
+    def __post_init__(self) -> None:
+        if self.runs is not None:
+            check_number("runs", self.runs, 1)
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UsageError(f"expected seconds above 0 to measure for, found {self.seconds!r}")
+        if self.warmup is not None:
+            check_number("warmup", self.warmup, 0, MAX_WARMUP)
+        check_number("least", self.least, 1)
 
     def filled(self) -> Limits:
         """Return the limits with the default where neither runs nor seconds are given."""
@@ -97,7 +115,12 @@ class Limits:
         return self
 
     def split(self, launches: int) -> list[Limits]:
-        """Return the limits of each launch, which together come to these."""
+        """Return the limits of each launch, which together come to these.
+
+        Raises:
+            UsageError: It is no number of launches.
+        """
+        check_number("launches", launches, 1, MAX_LAUNCHES)
         whole = self.filled()
         if whole.runs is not None:
             launches = min(launches, whole.runs)
@@ -109,6 +132,20 @@ class Limits:
         seconds = None if whole.seconds is None else whole.seconds / launches
         least = math.ceil(whole.least / launches)
         return [Limits(runs, seconds, whole.warmup, least) for runs in shares]
+
+
+def check_number(
+    what: str, value: float, least: float, most: float = math.inf, *, whole: bool = True
+) -> None:
+    """Check that an argument is a number within bounds.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not least <= value <= most or (whole and not isinstance(value, SupportsIndex)):
+        bounds = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.12g}"
+        word = "a whole number" if whole else "a number"
+        raise UsageError(f"expected {what} to be {word} of {bounds}, found {value!r}")
 
 
 def bench_sessions(

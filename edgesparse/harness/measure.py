@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
 from edgesparse.files import printable
-from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
+from edgesparse.harness.bench import (
+    MAX_COOLDOWN_SECONDS,
+    Limits,
+    Timing,
+    bench_sessions,
+    check_number,
+    pinned,
+)
 from edgesparse.harness.devices import Device, check_threads, open_session, refuse_emulated
 from edgesparse.harness.ort import OrtSession
 from edgesparse.harness.profile import LayerTime, profile_layers
@@ -57,11 +64,13 @@ def measure(
         progress: Told the stage and the part of the measuring that is done, 0 to 1.
 
     Raises:
-        UsageError: The peer's model has other inputs than a bundle, or the device has not so
-            many threads.
+        UsageError: The peer's model has other inputs than a bundle, the device has not so many
+            threads, or a number is out of bounds.
         DeviceError: The device is emulated, missing, or failed.
     """
     check_threads(threads)
+    check_number("cooldown_seconds", cooldown_seconds, 0, MAX_COOLDOWN_SECONDS, whole=False)
+    check_number("profile_runs", profile_runs, 0)
     refuse_emulated(device)
     if against is not None:
         _refuse_remote(device)

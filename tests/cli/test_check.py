@@ -114,6 +114,27 @@ def test_a_model_with_other_weights_beside_it_is_another(make_bundle, tmp_path) 
     check(path, bundle, DEVICES["host"], force=True)
 
 
+@pytest.mark.parametrize("samples", [10**13, 10**18, 10**20])
+def test_more_samples_than_memory_holds(make_bundle, model, samples) -> None:
+    with pytest.raises(UsageError, match=r"the samples do not fit into memory: .+") as caught:
+        check(model, make_bundle(), DEVICES["host"], samples=samples)
+    assert caught.value.hint == "compare fewer: `--samples N`, or a part of the data"
+
+
+def test_outputs_that_memory_does_not_hold(make_bundle, model, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("edgesparse.check.compare", full)
+    with pytest.raises(UsageError, match="do not fit into memory: there is none left"):
+        check(model, make_bundle(), DEVICES["host"])
+
+
+def test_fewer_samples_than_none(make_bundle, model) -> None:
+    with pytest.raises(UsageError, match="expected 0 samples or more, found -1"):
+        check(model, make_bundle(), DEVICES["host"], samples=-1)
+
+
 def test_unknown_metric(make_bundle, model) -> None:
     with pytest.raises(UsageError, match="unknown metric 'f1'"):
         check(model, make_bundle(), DEVICES["host"], metric="f1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,6 +45,46 @@ def test_what_cannot_run_here_is_skipped_with_the_reason(run, tmp_path) -> None:
         )
     assert (tmp_path / "demo-out" / "results.json").exists()
     assert "<!doctype html>" in (tmp_path / "demo-out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "found"),
+    [
+        ("demo-out/host/mine", "writing demo-out/host: expected a bundle or an empty directory"),
+        ("demo-out/report.html/x", "cannot write demo-out/report.html: expected a file"),
+        ("demo-out", "cannot write demo-out/results.json: "),
+    ],
+)
+def test_what_cannot_be_written_is_known_first(
+    run, tmp_path, monkeypatch, in_the_way, found
+) -> None:
+    monkeypatch.setattr("edgesparse.frontend.load", lambda *_: pytest.fail("compiled"))
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).write_text("")
+    outcome = run("demo")
+    assert (outcome.code, f"error: {found}" in outcome.err) == (1, True)
+    assert "hint: choose another folder with `--output`\n" in outcome.err
+
+
+def test_a_page_that_cannot_be_served_is_not_written(run, tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        outcome = run("demo", "--serve", "--port", taken.getsockname()[1])
+    assert (outcome.code, "Address already in use" in outcome.err) == (6, True)
+    assert not (tmp_path / "demo-out").exists()
+
+
+def test_a_page_that_cannot_be_written(run, make_bundle, tmp_path, monkeypatch) -> None:
+    def compile(source, *, target, output):
+        bundle = make_bundle(f"demo-out/web/{output.name}", target=target)
+        (bundle.path / "demo").mkdir()
+        (bundle.path / "demo" / "index.html").write_text("page")
+        return bundle
+
+    monkeypatch.setattr("edgesparse.compiler.compile", compile)
+    (tmp_path / "demo-out/web/models.mjs").mkdir(parents=True)
+    outcome = run("demo", "--serve", "--port", 0)
+    assert (outcome.code, "cannot write demo-out/web/models.mjs: " in outcome.err) == (1, True)
+    assert "hint: choose another folder with `--output`\n" in outcome.err
 
 
 @pytest.mark.usefixtures("fakes")

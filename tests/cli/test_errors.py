@@ -166,6 +166,17 @@ def test_unwritable_outputs(run, make_bundle, tmp_path) -> None:
     assert "--outputs" in outcome.err
 
 
+@pytest.mark.parametrize("output", ["gone/y.npz", "out", "x.npz/y.npz"])
+def test_unwritable_outputs_are_known_before_anything_runs(
+    run, make_bundle, tmp_path, monkeypatch, output
+) -> None:
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4), np.float32))
+    monkeypatch.setattr("edgesparse.harness.devices.open_session", lambda *_: pytest.fail("ran"))
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", output)
+    assert (outcome.code, f"error: cannot write {output}: " in outcome.err) == (1, True)
+
+
 def test_unwritable_report(run, make_bundle) -> None:
     make_bundle()
     outcome = run("report", "out", "--html", "gone/r.html")
@@ -347,6 +358,21 @@ def test_ctrl_c_ends_a_hanging_runner(make_bundle) -> None:
     process, err = interrupted(command, first="measuring")
     assert process.returncode == 130
     assert err.strip() == ""
+
+
+def test_bars_are_imported_before_it_is_said_that_it_measures(make_bundle) -> None:
+    """Python may lose an interrupt while it imports, and end as if nobody had caught it."""
+    words = ["bench", str(make_bundle().path), "--runs", "3", "--warmup", "1"]
+    script = f"""if True:
+        import sys
+        from edgesparse.cli import main, output
+        known = []
+        output.say = lambda message: known.append(set(sys.modules))
+        main({words})
+        print(sorted(name for name in sys.modules.keys() - known[0] if "rich.progress" in name))
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_closed_pipe_is_fine() -> None:

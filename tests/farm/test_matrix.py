@@ -86,7 +86,14 @@ GOOD = "models: [a.onnx]\ntargets: [host]\n"
         (GOOD + "tag: {", 3, "no YAML"),
         (GOOD + "\ttag: x", 3, "no YAML"),
         (GOOD + "cooldown: .nan", 3, "unknown key 'cooldown'"),
-        (GOOD + "measure:\n  cooldown: .nan", 4, "expected cooldown to be a number of 0 or more"),
+        (GOOD + "measure:\n  cooldown: .nan", 4, "expected cooldown to be a number of 0 to 86400"),
+        (
+            GOOD + "measure: {cooldown: 1.0e+300}",
+            3,
+            "to be a number of 0 to 86400, found '1.0e+300'",
+        ),
+        (GOOD + "measure: {launches: 1001}", 3, "to be a whole number of 1 to 1000, found '1001'"),
+        (GOOD + "measure: {warmup: 10000001}", 3, "to be a whole number of 0 to 10000000, found"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(write, text, line, message) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from living import living
 
 from edgesparse.bundle import Bundle
 from edgesparse.cli import farm as verb
-from edgesparse.errors import DeviceError, EdgeSparseError, InvalidModelError
+from edgesparse.errors import DeviceError, EdgeSparseError, InvalidModelError, OutputError
 from edgesparse.farm import FarmRow, read_matrix, run_farm
 from edgesparse.farm.executors import EXECUTORS, Pool, prepare_worker
 from edgesparse.farm.running import failure_of, plan_farm
@@ -179,6 +180,28 @@ def test_a_failure_leaves_the_others_alone(write_model, tmp_path) -> None:
     assert isinstance(error, InvalidModelError)
     assert error.exit_code == 3
     assert error.message.startswith("1 of 2 failed: ")
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("in_the_way", "message"),
+    [
+        ("farm-out", r"cannot make .*/bundles/double-host: Not a directory"),
+        ("farm-out/bundles/double-host/bundle.farm.json/x", r"cannot replace .*: Is a directory"),
+        ("farm-out/bundles/double-host/bundle", r"expected a directory, found a file"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(write_model, tmp_path, in_the_way, message) -> None:
+    write_model()
+    blocked = tmp_path / in_the_way
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("")
+    path = tmp_path / "farm.yaml"
+    path.write_text(f"models: double.onnx\ntargets: host\n{QUICK}")
+    (row,), _, _ = run(path)
+    assert isinstance(row.error, OutputError)
+    assert re.search(message, row.error.message)
+    assert row.error.hint == "name another folder as `output` of the matrix"
 
 
 def test_failures_of_one_kind_keep_their_exit_code() -> None:

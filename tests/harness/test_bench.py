@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgesparse.cli import bench as bench_verb
+from edgesparse.errors import UsageError
 from edgesparse.harness import bench
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
 from edgesparse.harness.cpus import choose_cpus
+from edgesparse.harness.devices import DEVICES
+from edgesparse.harness.measure import measure
 from edgesparse.harness.profile import by_type, overhead, profile_layers
 
 
@@ -139,6 +143,42 @@ def test_limits_are_shared_out_among_launches() -> None:
     shares = Limits(seconds=3.0, warmup=4).split(4)
     assert [(s.seconds, s.runs, s.warmup, s.least) for s in shares] == [(0.75, None, 4, 3)] * 4
     assert [s.seconds for s in Limits().split(2)] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"runs": 0}, "expected runs to be a whole number of 1 or more, found 0"),
+        ({"runs": 2.5}, "expected runs to be a whole number of 1 or more, found 2.5"),
+        ({"seconds": 0}, "expected seconds above 0 to measure for, found 0"),
+        ({"seconds": float("nan")}, "found nan"),
+        ({"seconds": float("inf")}, "found inf"),
+        ({"warmup": -1}, "expected warmup to be a whole number of 0 to 10000000, found -1"),
+        ({"least": 0}, "expected least to be a whole number of 1 or more, found 0"),
+    ],
+)
+def test_limits_that_are_none(numbers: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Limits(**numbers)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        *({"launches": 0}, {"launches": 1001}, {"profile_runs": -1}, {"cooldown_seconds": -1.0}),
+        *({"cooldown_seconds": 1e300}, {"cooldown_seconds": float("nan")}),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_first(numbers: dict[str, Any]) -> None:
+    (name,) = numbers
+    with pytest.raises(UsageError, match=f"expected {name} to be a .*number of"):
+        measure([], DEVICES["host"], **numbers)
+
+
+def test_options_have_the_bounds_of_the_loop() -> None:
+    ranges = {option.name: option.type for option in bench_verb.command.params}
+    found = [getattr(ranges[name], "max", 0) for name in ("warmup", "launches", "cooldown")]
+    assert found == [bench.MAX_WARMUP, bench.MAX_LAUNCHES, bench.MAX_COOLDOWN_SECONDS]
 
 
 def test_launches_are_joined() -> None:
