@@ -205,17 +205,19 @@ def _conv_operator(node: ir.Node, lanes: int) -> Operator:
         (top, left, bottom, right),
         plane_lanes(in_layout.pixels, lanes),
     )
-    groups = node.attributes["group"].as_int()
+    groups, images = node.attributes["group"].as_int(), in_shape[0]
     kind: Kind = "spmm"
     if groups == in_shape[1] and inputs == 1 and groups > 1:
         kind = "depthwise"
+        if window.is_pointwise and window.width < out_layout.lanes:
+            window, images = Window(1, out_layout.pixels, (1, 1)), 1  # no vector a row
     elif out_layout.pixels == 1:
         kind = "gemv"
     else:
         window = _tightened(window, out_layout.lanes)
     cols = in_shape[1] * kh * kw
     residual = residual_of(node) is not None
-    return Operator(kind, rows, cols, in_shape[0], window, in_layout, out_layout, groups, residual)
+    return Operator(kind, rows, cols, images, window, in_layout, out_layout, groups, residual)
 
 
 def _tightened(window: Window, lanes: int) -> Window:

@@ -15,7 +15,8 @@ from typing import Any
 
 from edgesparse.plan import align_up
 
-# Tiles of a row that are written out one after the other; of wider rows they are a loop.
+# Tiles of a row that are written out one after the other; of wider rows, and of single pixels, they
+# are a loop.
 WRITTEN_TILES = 16
 
 
@@ -249,13 +250,14 @@ def _pieces(starts: tuple[int, ...], pieces: int, lanes: int) -> list[tuple[tupl
     """Cut the vectors of a row into tiles: (vectors of the first, how many are like it).
 
     Their sizes differ by at most one. The last vector, which may overlap the one before it, always
-    lies in the last tile, and that repeats none.
+    lies in the last tile, and that repeats none. Single pixels never overlap.
     """
-    if pieces <= WRITTEN_TILES:
+    if lanes > 1 and pieces <= WRITTEN_TILES:
         return [(piece, 1) for piece in _even_pieces(starts, pieces)]
     small, larger = divmod(len(starts), pieces)
+    alone = 1 if lanes > 1 else 0
     cut, done = [], 0
-    for count, size in ((larger, small + 1), (pieces - larger - 1, small), (1, small)):
+    for count, size in ((larger, small + 1), (pieces - larger - alone, small), (alone, small)):
         if count:
             cut.append((starts[done : done + size], count))
             done += count * size

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from edgesparse.passes import constant_channels, editing
 from edgesparse.passes.constant_channels import Known
+from edgesparse.passes.find_sparsity import NNZ, ZEROS, describe
 
 NAME = "fold_constant_channels"
 
@@ -62,4 +63,6 @@ def _fold(node: ir.Node, known: Known) -> bool:
     remaining[:, folded] = 0
     editing.set_constant(node, 1, remaining)
     editing.set_constant(node, 2, bias)
+    found = describe(remaining != 0)
+    node.metadata_props.update({key: found[key] for key in (ZEROS, NNZ)})
     return True

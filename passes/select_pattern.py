@@ -148,6 +148,7 @@ def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
     vectors = window.out_height * len(row_starts(window.out_width, lanes)) * operator.images
     taps = window.kernel[0] * window.kernel[1]
     cycles = cost.depthwise_cycles(taps, vectors, operator.rows, target.core)
+    size = "1 tap" if taps == 1 else f"{taps} taps"
     predicted = cost.microseconds(cycles, target.core, operator.moved_bytes)
     return {
         "kernel": "depthwise",
@@ -159,5 +160,5 @@ def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:
         "predicted_dense_us": predicted,
         "speedup": 1.0,
         "runner_up": None,
-        "reason": f"depthwise: {taps} taps a channel, computed dense; predicted {predicted:.1f} us",
+        "reason": f"depthwise: {size} a channel, computed dense; predicted {predicted:.1f} us",
     }

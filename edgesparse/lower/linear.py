@@ -75,7 +75,7 @@ def _depthwise(
         return rows, args
 
     # Rows narrower than a vector overshoot into the next one.
-    is_ordered = operator.images > 1 or operator.window.out_width < kernel.lanes
+    is_ordered = operator.images > 1 or operator.out_layout.shape[-1] < kernel.lanes
     b.call(kernel, *args, rows=None if is_ordered else by_rows)
 
 

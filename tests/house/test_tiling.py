@@ -40,7 +40,7 @@ def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile):
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("lanes", [1, 4, 16])
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize(
     ("height", "width"), [(7, 7), (1, 5), (5, 1), (13, 14), (9, 33), (4, 80), (2, 301), (1, 640)]
@@ -94,6 +94,15 @@ def test_tiles_of_wide_rows_are_a_loop(width, tile):
     blocks = window_blocks(window, 4, tile)
     assert len(blocks) <= 3
     assert sum(block.tiles * len(block.vectors) for block in blocks) == -(-width // 4)
+
+
+@pytest.mark.parametrize("width", [28, 112, 223])
+def test_tiles_of_single_pixels_are_a_loop(width):
+    """Each was code of its own: half a megabyte of it, which took up to a minute to compile."""
+    window = Window(9, width, (3, 3), pads=(1, 1, 1, 1), lanes=16)
+    blocks = window_blocks(window, 1, 14)
+    assert len(blocks) <= 2
+    assert sum(block.tiles * len(block.vectors) for block in blocks) == 9 * width
 
 
 @pytest.mark.parametrize("size", [(7, 7), (13, 14), (9, 33), (2, 301)])

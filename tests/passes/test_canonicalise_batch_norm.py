@@ -5,6 +5,7 @@ import pytest
 import texts
 from compiled import assert_same_as_onnxruntime, plan_of
 
+from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.passes.canonicalise_batch_norm import CanonicaliseBatchNormPass
 
 NORM = "{ y = BatchNormalization(x, g, s, m, v) }"
@@ -52,4 +53,14 @@ def test_one_pass_over_the_planes_with_its_activation(shape):
     assert_same_as_onnxruntime(model)
     (layer,) = (x for x in plan_of(model).layers if x.op.startswith("Batch"))
     assert layer.op == "BatchNormalization+Relu"
+    assert "taps" not in layer.decision["reason"]
     assert layer.macs == np.prod([int(extent) for extent in shape.split(",")])
+
+
+@pytest.mark.parametrize("shape", ["1, 5, 400, 1", "4, 5, 50, 2", "200, 5, 2"])
+def test_short_rows_fill_vectors_together(shape):
+    """A vector for each row took sixteen times the work where rows have one pixel."""
+    text = f"(float[{shape}] x) => (float[{shape}] y) {NORM}"
+    plan = assert_same_as_onnxruntime(texts.proto(text, **texts.batch_norm(5)))
+    (kernel,) = (k for k in plan.kernels.values() if isinstance(k, Depthwise))
+    assert (kernel.images, kernel.window.out_height, kernel.window.out_width) == (1, 1, 400)

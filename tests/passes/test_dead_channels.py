@@ -16,6 +16,7 @@ from random_networks import networks
 
 from edgesparse import compiler, frontend
 from edgesparse.passes import editing
+from edgesparse.passes.find_sparsity import ZEROS
 from edgesparse.passes.fold_constant_channels import FoldConstantChannelsPass
 from edgesparse.passes.remove_dead_channels import REMOVED_KEY, RemoveDeadChannelsPass
 from edgesparse.target import resolve_target
@@ -48,6 +49,9 @@ def prepared(proto):
         scale = float(np.abs(value).max()) + 1e-6
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * scale)
     pass_spec.check(model)
+    for node in editing.linear_nodes(model.graph):
+        weight = node.inputs[1].const_value.numpy()
+        assert float(node.metadata_props[ZEROS]) == pytest.approx(np.mean(weight == 0))
     for again in (FoldConstantChannelsPass(), RemoveDeadChannelsPass()):
         assert not again(model).modified
     return model
