@@ -27,10 +27,23 @@ def test_blocks_of_four_on_noisy_digits() -> None:
     )
 
 
-def test_dense_resnet_50_beside_onnxruntime() -> None:
+def beside(network: str, engine: str) -> float:
+    """Return the time of an engine over ours in a row of docs/performance.md."""
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    network = page.partition("| resnet_50, 90% unstructured, host |")[2]
-    ours = figure(r"\| edgesparse-dense [\d.]+ \| ([\d.]+) \|", network)
-    theirs = figure(r"\| onnxruntime [\d.]+ \| ([\d.]+) \|", network)
-    told = figure(r"a dense ResNet-50 (\d+) % longer", README)
-    assert told == pytest.approx(100 * (ours / theirs - 1), abs=1)
+    rows = page.partition(f"| {network}, 0% unstructured, host |")[2]
+    return figure(rf"\| {engine} [\d.]+ \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|", rows)
+
+
+def test_dense_networks_beside_onnxruntime() -> None:
+    networks = ("mobilenet_v1", "resnet_18", "resnet_50", "densenet_121")
+    told = (
+        r"take about as long as in onnxruntime \(MobileNetV1, ResNet-18, ResNet-50, DenseNet-121: "
+    )
+    ratios = [beside(network, "onnxruntime") for network in networks]
+    assert figure(told + r"([\d.]+)-", README) == min(ratios)
+    assert figure(told + r"[\d.]+-([\d.]+)x", README) == max(ratios)
+
+
+def test_dense_resnet_18_beside_deepsparse() -> None:
+    told = figure(r"a dense ResNet-18 (\d+) % longer than in DeepSparse", README)
+    assert told == pytest.approx(100 * (1 / beside("resnet_18", "deepsparse") - 1), abs=1)
