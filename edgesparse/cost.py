@@ -179,7 +179,7 @@ def gemm_cycles(
     blocks: Sequence[Block],
     lanes: int,
     core: CpuModel,
-    planes_bytes: int = 0,
+    planes_bytes: int,
 ) -> float:
     """Return predicted cycles of a product with rows in the lanes.
 

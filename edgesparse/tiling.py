@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgesparse.plan import align_up
@@ -168,6 +168,11 @@ class Window:
         y, x = row * self.dilations[0], column * self.dilations[1]
         phase = self.phase_offset((y % self.strides[0], x % self.strides[1]))
         return phase + y // self.strides[0] * self.pitch + x // self.strides[1]
+
+
+def vectors_of(blocks: Sequence[Block]) -> int:
+    """Return the vectors of all tiles."""
+    return sum(block.tiles * len(block.vectors) for block in blocks)
 
 
 def flat_blocks(pixels: int, lanes: int, tile_vectors: int) -> tuple[Block, ...]:

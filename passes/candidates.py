@@ -20,6 +20,7 @@ from edgesparse.formats import all_patterns, full_pattern, union_columns
 from edgesparse.geometry import Kind, Operator
 from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.target import CpuModel, Target
+from edgesparse.tiling import vectors_of
 
 GROUPS = (1, 2, 3, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
@@ -135,8 +136,7 @@ def _with_split_loads(found: list[Candidate], core: CpuModel) -> Iterator[Candid
 
 def _filled(operator: Operator, target: Target) -> float:
     """Return the share of the lanes that hold pixels, where vectors are filled with pixels."""
-    vectors = sum(block.tiles * len(block.vectors) for block in operator.blocks(1))
-    return operator.out_layout.pixels / (vectors * target.lanes)
+    return operator.out_layout.pixels / (vectors_of(operator.blocks(1)) * target.lanes)
 
 
 def _group_candidates(
@@ -174,7 +174,7 @@ def _pattern_candidates(
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
         blocks = operator.blocks(vectors)
-        covered = sum(block.tiles * len(block.vectors) for block in blocks)
+        loads = vectors_of(blocks) * sum(work.steps.values())
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
             if k_blocks > 1 and not _may_be_blocked(
                 operator, group, vectors, k_blocks, target.core
@@ -184,7 +184,6 @@ def _pattern_candidates(
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             copied = ", panels" if panel and not target.core.in_order else ""
             name = f"{group}x{vectors * lanes}, {label}{cut}{copied}"
-            loads = covered * sum(work.steps.values())
             yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name, loads=loads)
 
 

@@ -40,25 +40,27 @@ class CanonicaliseBatchNormPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> editing.Result:
         """Rewrite all batch normalisations."""
-        modified = False
-        for node in tuple(model.graph):
-            if editing.is_op(node, "BatchNormalization"):
-                modified |= _rewrite(model.graph, node)
-        return editing.Result(model, modified)
+        return editing.rewrite_all(model, "BatchNormalization", NAME, _why_not, _rewrite)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
-    shape = editing.shape_of(editing.taken(node, 0))
-    affine = read_batch_norm(node, axis=1 - len(shape))
+def _affine_of(node: ir.Node) -> Affine | None:
+    return read_batch_norm(node, axis=1 - len(editing.shape_of(editing.taken(node, 0))))
+
+
+def _why_not(node: ir.Node) -> str:
+    if _affine_of(node) is not None:
+        return ""
+    return TRAINING_MODE if is_in_training(node) else "its statistics are not valid constants"
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
+    shape, affine = editing.shape_of(editing.taken(node, 0)), _affine_of(node)
     if affine is None:
-        why = TRAINING_MODE if is_in_training(node) else "its statistics are not valid constants"
-        editing.decline(node, NAME, why)
-        return False
+        raise ValueError(f"{node.name} is no affine function")
     if len(shape) in (3, 4) and math.prod(shape[2:]) > 1:
         _convolve(graph, node, affine)
     else:
         _multiply_and_add(graph, node, affine, shape)
-    return True
 
 
 def _convolve(graph: ir.Graph, node: ir.Node, affine: Affine) -> None:

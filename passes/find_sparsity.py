@@ -67,11 +67,14 @@ def describe(mask: Mask, groups: int = 1) -> dict[str, str]:
     """
     nnz = int(np.count_nonzero(mask))
     rows = mask.reshape(groups, mask.shape[0] // groups, mask.shape[1], -1)
-    return {
-        ZEROS: repr((mask.size - nnz) / mask.size),
-        NNZ: str(nnz),
-        STRUCTURE: _structure(rows) if 0 < nnz < mask.size else _trivial(nnz),
-    }
+    structure = _structure(rows) if 0 < nnz < mask.size else _trivial(nnz)
+    return {**count(mask), STRUCTURE: structure}
+
+
+def count(mask: Mask) -> dict[str, str]:
+    """Return the metadata of how many elements of a weight are zero; mask as in `describe`."""
+    nnz = int(np.count_nonzero(mask))
+    return {ZEROS: repr((mask.size - nnz) / mask.size), NNZ: str(nnz)}
 
 
 def _trivial(nnz: int) -> str:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgesparse.passes import constant_channels, editing
 from edgesparse.passes.constant_channels import Known
-from edgesparse.passes.find_sparsity import NNZ, ZEROS, describe
+from edgesparse.passes.find_sparsity import count
 
 NAME = "fold_constant_channels"
 
@@ -63,6 +63,5 @@ def _fold(node: ir.Node, known: Known) -> bool:
     remaining[:, folded] = 0
     editing.set_constant(node, 1, remaining)
     editing.set_constant(node, 2, bias)
-    found = describe(remaining != 0)
-    node.metadata_props.update({key: found[key] for key in (ZEROS, NNZ)})
+    node.metadata_props.update(count(remaining != 0))
     return True

@@ -18,9 +18,9 @@ from edgesparse.cost import LINE_BYTES
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares, touched
-from edgesparse.kernels.turning import runs_of, spans, transposed
+from edgesparse.kernels.turning import runs_of, transposed
 from edgesparse.plan import Flow
-from edgesparse.tiling import Block
+from edgesparse.tiling import Block, fitting_lanes, row_starts
 
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
 CHAINS = 4
@@ -253,7 +253,8 @@ class Gemv:
         if not self.residual:
             values = [activation(self.activation, v, lanes, self.alpha, self.beta) for v in values]
         values = [tir.keep(value) for value in values]
-        for first, width in spans(len(values), lanes):
+        width = fitting_lanes(len(values), lanes)
+        for first in row_starts(len(values), width):
             turned = transposed(values[first : first + width], lanes)
             for r, value in enumerate(turned):
                 with tir.when(self._is_stored(row + r)):

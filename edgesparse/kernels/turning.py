@@ -6,7 +6,7 @@ to one row then lies side by side. (Eklundh, A Fast Computer Method for Matrix T
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tvm import tirx
 
@@ -22,16 +22,6 @@ def runs_of(offsets: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((i, 1))
     return runs
-
-
-def spans(size: int, lanes: int) -> Iterator[tuple[int, int]]:
-    """Cover `size` elements with vectors: (first, width), all of one power of two up to `lanes`.
-
-    The last one overlaps rather than overshoots.
-    """
-    width = 1 << (min(size, lanes).bit_length() - 1)
-    for first in range(0, size, width):
-        yield min(first, size - width), width
 
 
 def transposed(vectors: Sequence[tir.Expr], lanes: int) -> list[tir.Expr]:

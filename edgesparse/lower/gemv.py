@@ -15,13 +15,12 @@ from edgesparse.geometry import Operator, constant_of, matrix_of
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
+    between_rings,
     column_offsets,
     column_scale,
     epilogue,
     haloed,
-    plane_stride,
     prefetch_distance,
-    reach,
     stored,
 )
 from edgesparse.plan import Arg, align_up
@@ -66,15 +65,7 @@ def lower_gemv(
         return (source.read(), *weights, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Gemv, tuple[Arg, ...]]:
-        rows = dataclasses.replace(
-            kernel,
-            column_scale=column_scale(column_offsets(operator, read), decision["group"]),
-            in_stride=plane_stride(operator) if read is None else read,
-            out_stride=kernel.out_stride if write is None else write,
-            reach=reach(operator),
-            by_rows=True,
-        )
-        return rows, args(read)
+        return between_rings(kernel, operator, read, write, by_rows=True), args(read)
 
     is_single = operator.out_layout.pixels == 1 or packed.values.nbytes > BANDED_BYTES
     is_whole = is_single or operator.images > 1 or operator.window.is_tight

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.geometry import Operator
+from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.halo import Halo
+from edgesparse.kernels.spmm import Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.plan import Arg
+
+Product = TypeVar("Product", Gemv, Spmm)
 
 
 def epilogue(node: ir.Node, residual: Tensor | None) -> dict[str, Any]:
@@ -92,7 +96,29 @@ def prefetch_distance(b: PlanBuilder) -> int:
     return b.target.core.prefetch_bytes // np.dtype(np.float32).itemsize
 
 
-def reach(operator: Operator) -> int:
+def between_rings(
+    kernel: Product, operator: Operator, read: int | None, write: int | None, **others: Any
+) -> Product:
+    """Return a product's kernel for planes that are so many elements apart, as `Rows` has them.
+
+    Args:
+        kernel: The kernel that reads and writes whole planes.
+        operator: What it computes.
+        read: Elements between the planes it reads, if they are not as they were.
+        write: Elements between those it writes, likewise.
+        others: What else is different by rows.
+    """
+    return dataclasses.replace(
+        kernel,
+        column_scale=column_scale(column_offsets(operator, read), kernel.group),
+        in_stride=plane_stride(operator) if read is None else read,
+        out_stride=kernel.out_stride if write is None else write,
+        reach=_reach(operator),
+        **others,
+    )
+
+
+def _reach(operator: Operator) -> int:
     """Return how many elements behind an output's own the farthest tap of its (phase) plane is."""
     if operator.is_flat:
         return 0

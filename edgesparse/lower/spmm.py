@@ -17,13 +17,12 @@ from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.spmm import ChunkTable, Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
+    between_rings,
     column_offsets,
     column_scale,
     epilogue,
     haloed,
-    plane_stride,
     prefetch_distance,
-    reach,
     stored,
 )
 from edgesparse.plan import Arg, align_up
@@ -110,16 +109,8 @@ def _product(
         return (source.read(), *weights, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
-        rows = dataclasses.replace(
-            kernel,
-            column_scale=column_scale(column_offsets(operator, read), kernel.group),
-            in_stride=plane_stride(operator) if read is None else read,
-            out_stride=kernel.out_stride if write is None else write,
-            reach=reach(operator),
-            by_chunk=False,
-            passes=1,
-        )
-        return rows, args(read)
+        changes = {"by_chunk": False, "passes": 1}
+        return between_rings(kernel, operator, read, write, **changes), args(read)
 
     is_whole = kernel.ordered or operator.images > 1 or operator.window.is_tight
     b.call(kernel, *args(None), rows=None if is_whole else by_rows)
