@@ -23,7 +23,7 @@ import accuracy_bundles
 import accuracy_cells
 import accuracy_page
 from accuracy_cells import Cell
-from measuring import STDOUT, Row, append_row, parser_of, read_lines, say
+from measuring import STDOUT, Row, append_row, parser_of, read_lines, run_script, say
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgesparse.models import tasks
@@ -162,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

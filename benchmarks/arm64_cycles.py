@@ -33,7 +33,7 @@ from layers import (
     random_weight,
     save_layer,
 )
-from measuring import Row, add_json_option, write_rows
+from measuring import Row, add_json_option, run_script, write_rows
 
 from edgesparse import compiler
 from edgesparse.bundle import Bundle
@@ -166,4 +166,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

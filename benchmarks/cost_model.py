@@ -24,7 +24,16 @@ from unittest import mock
 
 import numpy as np
 from layers import BY_NAME, PATTERNS, LayerSession, Shape, random_weight, save_layer
-from measuring import Row, closing, compile_model, open_bundle, parser_of, take_turns, write_rows
+from measuring import (
+    Row,
+    closing,
+    compile_model,
+    open_bundle,
+    parser_of,
+    run_script,
+    take_turns,
+    write_rows,
+)
 
 from edgesparse import compiler
 from edgesparse.cost import microseconds
@@ -219,4 +228,4 @@ def print_summary(rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

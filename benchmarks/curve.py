@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from measuring import Row, build_model, compile_model, parser_of, publish, say
+from measuring import Row, build_model, compile_model, parser_of, publish, run_script, say
 
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import resolve_device
@@ -93,4 +93,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

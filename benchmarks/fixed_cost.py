@@ -26,6 +26,7 @@ from measuring import (
     open_bundle,
     parser_of,
     publish,
+    run_script,
     take_turns,
 )
 from peers import PEERS, command_of, open_peer
@@ -172,4 +173,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

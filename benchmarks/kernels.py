@@ -28,7 +28,16 @@ from layers import (
     random_weight,
     save_layer,
 )
-from measuring import Row, closing, compile_model, open_bundle, parser_of, publish, take_turns
+from measuring import (
+    Row,
+    closing,
+    compile_model,
+    open_bundle,
+    parser_of,
+    publish,
+    run_script,
+    take_turns,
+)
 from peak import open_loads, open_peak
 
 from edgesparse.harness.bench import Timing
@@ -140,4 +149,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

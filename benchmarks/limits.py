@@ -23,7 +23,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
-from measuring import Row, closing, parser_of, publish, take_turns
+from measuring import Row, closing, parser_of, publish, run_script, take_turns
 from peak import open_peak, open_tile
 from peak.tile import Tile
 
@@ -148,4 +148,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,6 +18,7 @@ import numpy as np
 
 import edgesparse
 from edgesparse.bundle import Bundle
+from edgesparse.errors import EdgeSparseError
 from edgesparse.harness.bench import Limits, Timing, bench_sessions, pinned
 from edgesparse.harness.cpus import choose_cpus
 from edgesparse.harness.devices import open_session, resolve_device
@@ -43,6 +44,19 @@ def parser_of(text: str, *, seconds: float) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=seconds, help="of measuring, per engine")
     add_json_option(parser)
     return parser
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a benchmark; what a user can cause is a sentence, a hint and an exit code."""
+    try:
+        main()
+    except EdgeSparseError as error:
+        say(f"error: {error.message}")
+        if error.hint:
+            say(f"hint: {error.hint}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +167,7 @@ def is_unsteady(samples_ms: Sequence[float]) -> bool:
 
 def open_bundle(bundle: Bundle, device: str | None = None) -> ProcessSession:
     """Return a session of a bundle on a device, by default the one its target runs on here."""
-    return open_session(resolve_device(device, bundle), bundle)
+    return open_session(resolve_device(device, bundle), bundle, fresh=True)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ from measuring import (
     open_bundle,
     parser_of,
     publish,
+    run_script,
     say,
     take_turns,
 )
@@ -299,4 +300,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from measuring import Row, build_model, parser_of, publish, say
+from measuring import Row, build_model, parser_of, publish, run_script, say
 from onnx import numpy_helper
 
 import edgesparse
@@ -187,4 +187,4 @@ def format_row(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

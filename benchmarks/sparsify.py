@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from measuring import Row, compile_model, parser_of, publish, say
+from measuring import Row, compile_model, parser_of, publish, run_script, say
 
 from edgesparse.errors import LatencyError, UsageError
 from edgesparse.harness.bench import Limits
@@ -229,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

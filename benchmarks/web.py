@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from measuring import Row, build_model, compile_model, parser_of, publish, say
+from measuring import Row, build_model, compile_model, parser_of, publish, run_script, say
 from peers import PEERS, command_of
 from peers.environment import node_modules
 
@@ -236,4 +236,4 @@ def size_line(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

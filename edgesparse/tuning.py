@@ -274,7 +274,7 @@ class _OperatorSession:
     def __init__(self, device: Device, bundle: Bundle) -> None:
         _, operator, _ = bundle.manifest["layers"]  # between the copies of inputs and outputs
         self._steps = slice(*operator["steps"])
-        session = open_session(device, bundle)
+        session = open_session(device, bundle, fresh=True)
         self.ready, self.profile, self.pin = session.ready, session.profile, session.pin
         self.run, self.load, self.close = session.run, session.load, session.close
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgesparse.errors import DeviceError, UsageError
 from edgesparse.harness.adb import AdbDevice, list_phones
-from edgesparse.harness.local import BrowserDevice, HostDevice, NodeDevice, QemuDevice
+from edgesparse.harness.local import (
+    BrowserDevice,
+    HostDevice,
+    NodeDevice,
+    QemuDevice,
+    fresh_copy,
+)
 from edgesparse.harness.session import ProcessSession
 from edgesparse.harness.ssh import SshDevice
 from edgesparse.plan import MAX_THREADS, is_number_of_threads
@@ -214,8 +220,17 @@ def check_threads(threads: int) -> None:
         )
 
 
-def open_session(device: Device, bundle: Bundle, threads: int = 1) -> ProcessSession:
+def open_session(
+    device: Device, bundle: Bundle, threads: int = 1, *, fresh: bool = False
+) -> ProcessSession:
     """Start the bundle's runner on a device.
+
+    Args:
+        device: Where it runs.
+        bundle: What runs.
+        threads: That it computes on.
+        fresh: Whether it is measured beside others: on the host its weights are then copied, see
+            `fresh_copy`.
 
     Raises:
         UsageError: Nothing computes on so many threads.
@@ -223,4 +238,8 @@ def open_session(device: Device, bundle: Bundle, threads: int = 1) -> ProcessSes
         BundleError: The bundle holds no runner.
     """
     check_threads(threads)
-    return device.open(bundle, threads)
+    if not fresh or device.name != HostDevice.name:
+        return device.open(bundle, threads)
+    device.check(bundle)
+    with fresh_copy(bundle) as copied:
+        return device.open(copied, threads)

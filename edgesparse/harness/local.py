@@ -6,6 +6,8 @@ started.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import os
 import pathlib
@@ -13,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import BundleError, DeviceError
@@ -281,6 +285,29 @@ def _first_line(command: list[str]) -> str:
     except OSError:
         return ""
     return text.strip().partition("\n")[0]
+
+
+@contextlib.contextmanager
+def fresh_copy(bundle: Bundle) -> Iterator[Bundle]:
+    """Give the bundle with weights in a file of their own, which is gone at the end.
+
+    A native runner maps its weights, and a file keeps the memory that it was given when it was
+    written: of two bundles alike byte for byte one was 1 to 2 % faster in every launch. Copies were
+    all alike. Where there is no room for one, it is the bundle as it is.
+    """
+    root = pathlib.Path(bundle.path).resolve()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-"))
+            copied = pathlib.Path(folder)
+            shutil.copyfile(root / "weights.bin", copied / "weights.bin")
+            (copied / "runner").symlink_to(root / "runner")  # temporary files may not be executed
+        except OSError:
+            yield bundle
+            return
+        fresh = copy.copy(bundle)
+        fresh.path = copied
+        yield fresh
 
 
 def _native_command(bundle: Bundle, threads: int) -> list[str]:

@@ -149,7 +149,8 @@ def _open(
     threads: int,
 ) -> list[Session]:
     sessions: list[Session] = [
-        stack.enter_context(open_session(device, bundle, threads)) for _, bundle in bundles
+        stack.enter_context(open_session(device, bundle, threads, fresh=True))
+        for _, bundle in bundles
     ]
     if against is not None:
         sessions.append(_open_peer(against, [bundle for _, bundle in bundles], threads))

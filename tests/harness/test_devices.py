@@ -40,6 +40,26 @@ def test_a_host_bundle_runs_on_the_host(tmp_path: pathlib.Path) -> None:
         assert session.ready["step_count"] == 3
 
 
+def test_a_measured_bundle_has_weights_of_its_own(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    with local.fresh_copy(bundle) as copied:
+        folder = copied.path
+        assert not (folder / "weights.bin").samefile(bundle.path / "weights.bin")
+        assert (folder / "weights.bin").read_bytes() == (bundle.path / "weights.bin").read_bytes()
+    assert not folder.exists()
+    with open_session(DEVICES["host"], bundle, fresh=True) as session:
+        assert len(session.bench(3)) == 3
+
+
+def test_without_room_for_a_copy_the_bundle_itself_is_measured(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with local.fresh_copy(bundle) as same:
+        assert same is bundle
+
+
 @pytest.mark.parametrize("name", ["node", "host"])
 def test_a_device_refuses_another_architecture(tmp_path: pathlib.Path, name: str) -> None:
     triple = WASM if name == "host" else None

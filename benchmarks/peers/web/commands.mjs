@@ -1,6 +1,7 @@
 // The runner's line protocol for a JavaScript engine, in node (serve.mjs) and in a page (page.mjs).
 //
-// An engine is { version, prepare(arrays), run(inputs) }; run answers with one Float32Array an output.
+// An engine is { version, prepare(arrays), run(inputs), finish(outputs) }; finish answers with one
+// Float32Array an output, in the model's order. Only run is timed.
 // A host is { now, read, write }: nanoseconds, the bytes of a file, and a file written.
 
 const sizeOf = ({ shape }) => shape.reduce((a, b) => a * b, 1);
@@ -72,7 +73,7 @@ export class Served {
         offset += size;
         return array;
       });
-      for (const output of await this.engine.run(this.engine.prepare(arrays))) {
+      for (const output of this.engine.finish(await this.engine.run(this.engine.prepare(arrays)))) {
         chunks.push(new Uint8Array(output.slice().buffer));
       }
     }

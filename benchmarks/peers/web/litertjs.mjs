@@ -35,6 +35,11 @@ function channelsLast(array, [, channels, height, width]) {
   return moved;
 }
 
+// [1, H, W, C] -> [1, C, H, W]; an array without pixels stays as it is.
+function channelsFirst(array, [, channels, height = 1, width = 1]) {
+  return channelsLast(array, [1, height * width, channels, 1]);
+}
+
 // `scripts` are the addresses that it loaded; the compat build is the one without relaxed SIMD.
 async function open(module, folder, version, scripts, model, shapes) {
   const { loadLiteRt, loadAndCompile, Tensor } = await import(module);
@@ -53,6 +58,7 @@ async function open(module, folder, version, scripts, model, shapes) {
       output.delete?.();
       return [values];
     },
+    finish: ([values]) => [channelsFirst(values, shapes.outputs[0].shape)],
   };
 }
 

@@ -18,6 +18,7 @@ async function open(ort, wasmPaths, version, model, shapes) {
       const outputs = await session.run(feeds);
       return shapes.outputs.map(({ name }) => outputs[name].data);
     },
+    finish: (outputs) => outputs,
   };
 }
 
