@@ -50,6 +50,13 @@ def evaluate(name: str, *arguments: Expr) -> Expr:
     return FUNCTIONS[name](tir.keep, *(tir.keep(argument) for argument in arguments))
 
 
+def exp_up_to_zero(x: Expr) -> Expr:
+    """Emit e^x of x <= 0 and return it: relative 3e-7 down to -87, then 0."""
+    x = tir.keep(at_least(tir.keep(x), -88.0, tir.lanes_of(x)))
+    shifted, power = _reduced_exp(tir.keep, x)
+    return tir.keep(power * _power_of_two(_bits(shifted) - _int_like(_MAGIC_BITS, x)))
+
+
 def ExpandMathFunctions() -> Expr:  # noqa: N802 - named as TVM names its passes
     """Return the pass that replaces elementary functions by polynomials.
 

@@ -9,7 +9,8 @@ from tvm import tirx
 
 from edgesparse.kernels import tir
 from edgesparse.kernels.lines import Line, Lines, Visit
-from edgesparse.kernels.reduce import add, maximum
+from edgesparse.kernels.math import exp_up_to_zero
+from edgesparse.kernels.reduce import add
 
 Expr = tir.Expr
 
@@ -41,7 +42,7 @@ class Softmax:
 
         def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             def each(line: Line) -> None:
-                peak = line.fold(-math.inf, maximum, lambda v: v.load(x))
+                peak = line.fold(-math.inf, larger, lambda v: v.load(x))
                 if self.log:
                     _log_softmax(line, x, y, peak)
                 else:
@@ -52,10 +53,16 @@ class Softmax:
         return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
 
+def larger(a: Expr, b: Expr) -> Expr:
+    """Return the larger one, in one instruction; a NaN may be lost, which e^(x - max x) keeps."""
+    return tirx.Select(a < b, b, a)
+
+
 def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
     def power(visit: Visit) -> Expr:
-        visit.store(y, 1, tirx.exp(visit.load(x) - visit.spread(peak)))
-        return visit.load(y, 1)
+        value = exp_up_to_zero(visit.load(x) - visit.spread(peak))
+        visit.store(y, 1, value)
+        return value
 
     total = line.fold(0.0, add, power)
     inverse = tir.keep(tir.splat(1.0, line.lanes) / total)
@@ -63,7 +70,7 @@ def _softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
 
 
 def _log_softmax(line: Line, x: tir.Buffer, y: tir.Buffer, peak: Expr) -> None:
-    total = line.fold(0.0, add, lambda v: tirx.exp(v.load(x) - v.spread(peak)))
+    total = line.fold(0.0, add, lambda v: exp_up_to_zero(v.load(x) - v.spread(peak)))
     logarithm = tir.keep(tirx.log(total))
     line.visit(lambda v: v.store(y, 1, v.load(x) - v.spread(peak) - v.spread(logarithm)))
 

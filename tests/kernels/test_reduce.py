@@ -40,6 +40,25 @@ def test_reduce_and_softmax(target, axis):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_of_what_is_no_number(target, axis):
+    """A masked score is exactly 0; NaN and infinity spoil their own line and no other."""
+    x = (50 * rng.standard_normal((8, 37))).astype(np.float32)
+    x[0, ::3] = -np.inf
+    x[1:4, [5, 36, 0]] = np.diag([np.nan] * 3)[:, ::-1] + x[1:4, [5, 36, 0]]
+    x[4, 20], x[5, :] = np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        power = np.exp(x - x.max(1, keepdims=True)).astype(np.float32)
+    want = power / power.sum(1, keepdims=True)
+    x = np.ascontiguousarray(x if axis else x.T)
+    kernel = Softmax(Lines.of(x.shape, [axis], [strides(x)] * 2, 8))
+    y = run_kernel(kernel, x, nan(*x.shape), target=target)[1]
+    y = y if axis else y.T
+    np.testing.assert_allclose(y, want, rtol=2e-6, atol=1e-37)
+    assert np.all(y[0, ::3] == 0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_normalise_planes(target):
     x = rng.standard_normal((11, 21)).astype(np.float32)
     scale, bias = rng.standard_normal((2, 11)).astype(np.float32)
