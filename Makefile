@@ -58,8 +58,9 @@ bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/models.py --model mobilenet_v2 --sparsity 0.85 --json $(BENCH)/3_mobilenet_v2.jsonl
 	$(BIN)/python benchmarks/models.py --model resnet_50 --seconds 8 --json $(BENCH)/4_resnet_50.jsonl
 	$(BIN)/python benchmarks/models.py --model resnet_50 --sparsity 0 --targets host --seconds 8 --json $(BENCH)/4_resnet_50_dense.jsonl
-	$(BIN)/python benchmarks/models.py --model resnet_18 --sparsity 0 0.75 --targets host --json $(BENCH)/4_resnet_18.jsonl
-	$(BIN)/python benchmarks/models.py --model densenet_121 --sparsity 0 0.75 --targets host --json $(BENCH)/4_densenet_121.jsonl
+	$(BIN)/python benchmarks/models.py --model resnet_18 --sparsity 0 0.75 --json $(BENCH)/4_resnet_18.jsonl
+	$(BIN)/python benchmarks/models.py --model densenet_121 --sparsity 0 0.75 --json $(BENCH)/4_densenet_121.jsonl
+	$(BIN)/python benchmarks/models.py --model efficientnet_b0 --sparsity 0.85 --json $(BENCH)/4_efficientnet_b0.jsonl
 	$(BIN)/python benchmarks/models.py --sparsity 0.3 0.9 --targets wasm-relaxed --device browser --json $(BENCH)/4_chromium.jsonl
 	$(BIN)/python benchmarks/curve.py --json $(BENCH)/5_curve.jsonl
 	$(BIN)/python benchmarks/kernels.py --target host wasm-relaxed --json $(BENCH)/6_kernels.jsonl

@@ -27,6 +27,49 @@ def test_blocks_of_four_on_noisy_digits() -> None:
     )
 
 
+def table_rows(heading: str) -> list[list[str]]:
+    """Return the cells of the README's table under a heading."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:]]
+
+
+def fastest(network: str, zeros: str, target: str) -> tuple[str, float]:
+    """Return the other engine that is fastest in docs/performance.md, and its time over ours."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    share, _, blocks = zeros.partition(" % in blocks of ")
+    pattern = f"block{blocks}" if blocks else "unstructured"
+    title = f"| {network}, {share.removesuffix(' %')}% {pattern}, {target} |"
+    rows = re.split(r"\n\| (?=[a-z])", page.partition(title)[2])[0]
+    found = re.findall(r"\|  \| (\S+) [^|]+\|[^|]+\|[^|]+\| ([\d.]+) \|", rows)
+    others = [(float(ratio), engine) for engine, ratio in found if "edgesparse" not in engine]
+    ratio, engine = min(others)
+    return engine, ratio
+
+
+NETWORKS = {
+    "MobileNetV1": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
+    "EfficientNet-B0": "efficientnet_b0",
+    "ResNet-18": "resnet_18",
+    "DenseNet-121": "densenet_121",
+    "ResNet-50": "resnet_50",
+}
+ENGINES = {"DeepSparse": "deepsparse", "LiteRT.js": "litertjs", "MNN": "mnn"}
+
+
+@pytest.mark.parametrize(("column", "target"), [(2, "host"), (3, "wasm-relaxed")])
+def test_table_of_engines(column: int, target: str) -> None:
+    rows = table_rows("Beside other engines")
+    assert len(rows) > 10
+    for row in rows:
+        told, name = re.fullmatch(r"([\d.]+)x \((\S+)\)", row[column]).groups()
+        engine, ratio = fastest(NETWORKS[row[0]], row[1], target)
+        assert float(told) == ratio, row
+        assert engine.removesuffix("-sparse") == ENGINES.get(name, name), row
+
+
 def beside(network: str, engine: str) -> float:
     """Return the time of an engine over ours in a row of docs/performance.md."""
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
