@@ -6,7 +6,7 @@
 
 Linear operators and windows fix the layout of what they touch; elementwise operators pass it on to
 operands and results of the same shape, so that no copy stands between a convolution and its
-activation, residual or scale.
+activation, residual or scale. A part of a tensor that is only joined to others lies as they will.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def _seed(node: ir.Node, chosen: dict[ir.Value, int]) -> None:
 
 def _spread(node: ir.Node, chosen: dict[ir.Value, int]) -> bool:
     """Pass the layout of any operand or result on to the others of the same shape."""
+    if node.op_type == "Concat":
+        return _spread_to_parts(node, chosen)
     if node.op_type not in ELEMENTWISE_OPS:
         return False
     values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.const_value is None]
@@ -73,5 +75,17 @@ def _spread(node: ir.Node, chosen: dict[ir.Value, int]) -> bool:
     if axis is None:
         return False
     fresh = [v for v in alike if v not in chosen]
+    chosen.update(dict.fromkeys(fresh, axis))
+    return bool(fresh)
+
+
+def _spread_to_parts(concat: ir.Node, chosen: dict[ir.Value, int]) -> bool:
+    """Pass the layout of what is joined on to parts of other tensors, which then need no copy."""
+    axis = chosen.get(concat.outputs[0])
+    if axis is None:
+        return False
+    makers = [(value, value.producer()) for value in concat.inputs if value is not None]
+    parts = [v for v, maker in makers if maker is not None and maker.op_type in ("Slice", "Split")]
+    fresh = [value for value in parts if value not in chosen]
     chosen.update(dict.fromkeys(fresh, axis))
     return bool(fresh)

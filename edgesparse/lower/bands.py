@@ -170,6 +170,9 @@ class _Draft:
         buffer = self._steps[writer].args[-1].buffer
         if buffer is None or buffer.first < self.first or buffer.last >= self.last:
             return False
+        steps = self._steps.values()
+        if any(arg.offset_bytes for step in steps for arg in step.args if arg.buffer is buffer):
+            return False  # who reads some of the planes only would look for them elsewhere
         uses = [use for i in self._steps for use in self._inputs(i) if use[0] is buffer]
         has_residual = any(is_residual for _, is_residual in self._inputs(writer))
         return not has_residual and not any(is_residual for _, is_residual in uses)

@@ -53,12 +53,15 @@ class Tensor:
         dtype: numpy's name.
         buffer: Arena buffer, or None for a model input.
         index: Position of the model input; -1 otherwise.
+        offset: Its first element there: one that is not 0 belongs to a part of another tensor,
+            which is only read.
     """
 
     layout: Layout
     dtype: str
     buffer: Buffer | None
     index: int = -1
+    offset: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,10 +75,11 @@ class Tensor:
 
     def arg(self, access: Literal["r", "w", "rw"]) -> Arg:
         """Return the kernel argument that points to the first element."""
+        first = self.offset * np.dtype(self.dtype).itemsize
         if self.buffer is None:
-            return Arg("input", 0, self.size_bytes, access, index=self.index)
+            return Arg("input", first, self.size_bytes, access, index=self.index)
         size = self.size_bytes if access == "r" else self.buffer.size_bytes
-        return Arg("arena", 0, size, access, self.buffer)
+        return Arg("arena", first, size, access, self.buffer)
 
     def read(self) -> Arg:
         """Return the argument for a kernel that reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -96,7 +97,7 @@ def _split_channels(tensor: Tensor, groups: int) -> Tensor:
         (strides[0], per_group * strides[1], *strides[1:]),
         tensor.layout.elements,
     )
-    return Tensor(layout, tensor.dtype, tensor.buffer, tensor.index)
+    return dataclasses.replace(tensor, layout=layout)
 
 
 def _normalise(

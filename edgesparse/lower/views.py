@@ -7,12 +7,16 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from edgesparse.kernels.movement import Copy
 from edgesparse.layout import Layout
 from edgesparse.lower.builder import PlanBuilder, Tensor
-from edgesparse.plan import Arg
+from edgesparse.plan import ALIGNMENT_BYTES, Arg
+
+# A tensor that is at most so many times larger is kept for the sake of a part of it.
+MOST_KEPT = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,17 +134,24 @@ def move(b: PlanBuilder, view: View, target: Tensor, strides: Sequence[int], off
 def produce(b: PlanBuilder, result: ir.Value, view: View) -> None:
     """Make `result` the elements of a view: by name if memory agrees, else by one copy."""
     layout = b.wanted(result)
-    if view.tensor is not None and _same_memory(view, view.tensor, layout):
-        b.alias(result, dataclasses.replace(view.tensor, layout=layout))
+    if view.tensor is not None and _lies_in(view, view.tensor, layout):
+        offset = view.tensor.offset + view.offset
+        b.alias(result, dataclasses.replace(view.tensor, layout=layout, offset=offset))
         return
     target = b.output(result, layout)
     move(b, view, target, layout.strides, 0)
 
 
-def _same_memory(view: View, tensor: Tensor, layout: Layout) -> bool:
+def _lies_in(view: View, tensor: Tensor, layout: Layout) -> bool:
+    """Whether the view's elements lie in the tensor as the layout has them, aligned.
+
+    A small part is not worth keeping all of the tensor for.
+    """
+    is_aligned = view.offset * np.dtype(view.dtype).itemsize % ALIGNMENT_BYTES == 0
     return (
-        view.offset == 0
-        and tensor.layout.elements == layout.elements
+        is_aligned
+        and 0 <= view.offset <= tensor.layout.elements - layout.elements
+        and tensor.layout.elements <= MOST_KEPT * layout.elements
         and all(
             extent == 1 or have == want
             for extent, have, want in zip(view.shape, view.strides, layout.strides, strict=True)

@@ -108,6 +108,24 @@ def test_slice_defaults_and_types():
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "first", "behind", "steps"),
+    [
+        ((1, 8, 5, 6), 4, 8, 0),  # half of the planes
+        ((1, 8, 5, 6), 0, 5, 0),
+        ((1, 6, 1, 2), 3, 6, 1),  # not aligned
+        ((1, 8, 5, 6), 2, 3, 1),  # too little to keep all of them for
+        ((2, 8, 5, 6), 4, 8, 0),  # images lie in the planes
+    ],
+)
+def test_part_of_the_planes_is_read_where_it_lies(shape, first, behind, steps):
+    bounds = [ints(first), ints(behind), ints(1)]
+    planes = {0: "planes:1", "y": "planes:1"}
+    case = Case("Slice", [floats(*shape), *bounds], {}, (1, 2, 3), planes, tolerance=0)
+    check(case)
+    assert copies(lower_case(case)) == steps
+
+
 def test_concat():
     parts = [floats(2, 3, 4, 5), floats(2, 1, 4, 5), floats(2, 4, 4, 5)]
     check(
