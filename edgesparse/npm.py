@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesparse import link, runtime
-from edgesparse.manifest import MANIFEST, WEIGHTS, json_bytes
+from edgesparse.manifest import MANIFEST, WEIGHTS
 from edgesparse.target import Target
 
 DESCRIPTION_SECTION = "edgesparse"
@@ -146,4 +146,5 @@ def _package(name: str, data: Sequence[str], scripts: Sequence[str]) -> bytes:
         "files": ["demo", "index.d.ts", "src", *data, *scripts],
         "sideEffects": False,
     }
-    return json_bytes(package)
+    # Not sorted: of several conditions the first that holds counts, so types come before default.
+    return json.dumps(package, indent=1).encode() + b"\n"

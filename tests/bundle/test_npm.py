@@ -74,6 +74,13 @@ def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
     assert [f"../{path}" for path in named if path != "worker.mjs"] == readable
 
 
+def test_types_come_before_the_script_that_any_condition_gets(wasm_bundle: Bundle) -> None:
+    """The first condition that holds counts: esbuild warns of one behind `default`."""
+    package = json.loads((wasm_bundle.path / "package.json").read_text())
+    conditions = [list(entry) for entry in package["exports"].values() if isinstance(entry, dict)]
+    assert conditions == [["types", "default"]] * 2
+
+
 @pytest.mark.parametrize(("model", "package"), [("_Net", "net"), ("__", "model")])
 def test_the_packages_name_is_one_that_npm_takes(model: str, package: str) -> None:
     contents = npm.package_files(model, ["model.wasm"], True)["package.json"]
