@@ -365,7 +365,7 @@ def test_two_models_in_one_program(bundle: Bundle, wasm_bundle: Bundle) -> None:
 
 
 def test_the_types_name_what_there_is(bundle: Bundle) -> None:
-    text = (bundle.path / "index.d.ts").read_text().partition("export class Session {")[2]
+    text = (bundle.path / "index.d.mts").read_text().partition("export class Session {")[2]
     declared = re.findall(r"(?m)^  (?:static |readonly )?(\w+)[(:]", text)
     script = """
         const own = (object) => Object.getOwnPropertyNames(object);
