@@ -2,7 +2,7 @@
 
 native: manifest.json model.o libmodel.a libmodel.so runner weights.bin model.h
         include/{edgesparse.h,edgesparse_pool.h,edgesparse_pool.c}
-wasm:   manifest.json model[.relaxed][.threads].wasm weights.bin package.json index.d.ts demo/
+wasm:   manifest.json model[.relaxed][.threads].wasm weights.bin package.json index.d.mts demo/
         {index,bundle,files,shared,threads,worker}.mjs, the bench runner {runner,runner-*}.mjs
 
 The same input gives the same bytes: keys are sorted, and nothing holds a date or a path.

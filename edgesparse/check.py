@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ import numpy as np
 
 from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.files import printable
+from edgesparse.harness.bench import check_number
 from edgesparse.harness.devices import Device, open_session
 from edgesparse.harness.ort import OrtSession, random_array
-from edgesparse.harness.samples import read_labels, read_samples
+from edgesparse.harness.samples import read_labels, read_samples, require_samples
 from edgesparse.harness.session import Session
 from edgesparse.harness.tensors import Array, Tensor
 from edgesparse.metrics import METRICS, check_metric, check_outputs
@@ -42,11 +44,18 @@ class Tolerance:
         rtol: Relative part.
         atol: Absolute part.
         max_drop: Accuracy that may be lost, in percentage points.
+
+    Raises:
+        UsageError: One is negative, or no finite number: then nothing would ever differ.
     """
 
     rtol: float = 1e-3
     atol: float = 1e-4
     max_drop: float = 0.5
+
+    def __post_init__(self) -> None:
+        for what, value in dataclasses.asdict(self).items():
+            check_number(what, value, 0, sys.float_info.max, whole=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,11 +202,13 @@ def check(
 
     Raises:
         UsageError: The bundle was compiled from another model, the data does not fit, there are
-            more samples than memory holds, or the metric is unknown.
+            more samples than memory holds or none at all, the seed is negative, or the metric is
+            unknown.
         InvalidModelError: A file with the model's weights is missing.
         DeviceError: The device failed.
     """
     check_metric(metric)
+    require_samples(samples, data)
     _check_same_model(model, bundle, force=force)
     with _within_memory():
         batches = dict(_batches(bundle, data, samples, seed))
@@ -254,6 +265,7 @@ def _batches(
     bundle: Bundle, data: str | pathlib.Path | None, samples: int, seed: int
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     tensors = bundle.manifest["inputs"]
+    check_number("seed", seed, 0)
     if samples < 0:
         raise UsageError(f"expected 0 samples or more, found {samples}")
     if samples:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from edgesparse import link, runtime
-from edgesparse.manifest import MANIFEST, WEIGHTS, json_bytes
+from edgesparse.manifest import MANIFEST, WEIGHTS
 from edgesparse.target import Target
 
 DESCRIPTION_SECTION = "edgesparse"
 SCRIPT, WORKER_SCRIPT = "index.mjs", "worker.mjs"
+TYPES = "index.d.mts"  # where TypeScript looks for those of `import "./web/index.mjs"`
 _SOURCES = ("bundle.mjs", SCRIPT, "shared.mjs", "threads.mjs", WORKER_SCRIPT)
 _MINIFIED = "min/"
 _FILES_IMPORT = re.compile(r'import\{files as (\w+)\}from"\./files\.mjs";')
@@ -102,6 +103,7 @@ def package_files(name: str, modules: Sequence[str], has_weights: bool) -> dict[
         elif not path.startswith(_MINIFIED):
             files[path] = contents
     files["src/files.mjs"] = f"export const files = {_files(data, '../')};\n".encode()
+    files[f"src/{TYPES}"] = f'export * from "../{SCRIPT}";\n'.encode()
     files |= page_scripts(data)
     scripts = sorted(path for path in files if path.endswith(".mjs") and "/" not in path)
     files["package.json"] = _package(name, data, scripts)
@@ -135,15 +137,16 @@ def _package(name: str, data: Sequence[str], scripts: Sequence[str]) -> bytes:
         "description": f"The model {name}, compiled by edgesparse to WebAssembly.",
         "type": "module",
         "main": "./index.mjs",
-        "types": "./index.d.ts",
+        "types": f"./{TYPES}",
         "engines": {"node": ">=18"},
         "exports": {
-            ".": {"types": "./index.d.ts", "default": "./index.mjs"},
+            ".": {"types": f"./{TYPES}", "default": "./index.mjs"},
             **{f"./{file}": f"./{file}" for file in data},
-            "./src": {"types": "./index.d.ts", "default": "./src/index.mjs"},
+            "./src": {"types": f"./src/{TYPES}", "default": "./src/index.mjs"},
             "./package.json": "./package.json",
         },
-        "files": ["demo", "index.d.ts", "src", *data, *scripts],
+        "files": ["demo", TYPES, "src", *data, *scripts],
         "sideEffects": False,
     }
-    return json_bytes(package)
+    # Not sorted: of several conditions the first that holds counts, so types come before default.
+    return json.dumps(package, indent=1).encode() + b"\n"

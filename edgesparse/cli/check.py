@@ -79,12 +79,9 @@ def command(
     """
     from edgesparse.check import Tolerance, check
     from edgesparse.cli.output import emit_json, say
-    from edgesparse.errors import UsageError
+    from edgesparse.harness.samples import require_samples
 
-    if not samples and data is None:
-        raise UsageError(
-            "there is nothing to compare on", hint="give `--data`, or some `--samples`"
-        )
+    require_samples(samples, data)
     opened = open_bundle(bundle)
     chosen = choose_device(device, opened)
     say(f"comparing {bundle} on {chosen.name} with onnxruntime ...")

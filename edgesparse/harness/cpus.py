@@ -202,8 +202,13 @@ def select_cpus(clusters: Sequence[Cluster], cores: str | None, threads: int) ->
         threads: How many; each must have a CPU of its own, but for `all`.
 
     Raises:
-        UsageError: The device has no such cores, or not so many.
+        UsageError: The device has no such cores, or not so many, or cores are not so spelled.
     """
+    if cores is not None and not is_cores(cores):
+        raise UsageError(
+            f"`--cores {cores}` is none of {', '.join(CORES)}, or a mask like 0xF0",
+            hint="leave `--cores` out for the fastest",
+        )
     everything = [cpu for cluster in clusters for cpu in cluster.cpus]
     if cores == "all":
         return ()

@@ -64,8 +64,8 @@ def measure(
         progress: Told the stage and the part of the measuring that is done, 0 to 1.
 
     Raises:
-        UsageError: The peer's model has other inputs than a bundle, the device has not so many
-            threads, or a number is out of bounds.
+        UsageError: There are no bundles, the peer's model has other inputs than one, the device
+            has not so many threads, or a number is out of bounds.
         DeviceError: The device is emulated, missing, or failed.
     """
     check_threads(threads)
@@ -76,6 +76,8 @@ def measure(
         _refuse_remote(device)
     cpus = device.choose_cpus(threads, cores)
     shares = (limits or Limits()).split(launches)
+    if not bundles:
+        raise UsageError("there is nothing to measure", hint="give a bundle or more")
     rounds: list[_Round] = []
     log = ConditionLog(conditions or device.conditions)
     for index, share in enumerate(shares):

@@ -35,6 +35,18 @@ def read_npz(path: str | pathlib.Path) -> dict[str, Array]:
         raise UsageError(f"{path} is not a readable npz file: {error}", hint=hint) from error
 
 
+def require_samples(samples: int, data: str | pathlib.Path | None) -> None:
+    """Make sure that there is anything to compare on.
+
+    Raises:
+        UsageError: There is not.
+    """
+    if not samples and data is None:
+        raise UsageError(
+            "there is nothing to compare on", hint="give `--data`, or some `--samples`"
+        )
+
+
 def read_samples(
     path: str | pathlib.Path, tensors: Sequence[Mapping[str, Any]]
 ) -> dict[str, Array]:

@@ -47,7 +47,7 @@ function isMissing(feature) {
  * object. `fill(view, verify)` writes the weights there and has them verified.
  */
 export async function openBundle(source, options) {
-  const isFolder = source === undefined || typeof source === "string" || !!source?.href;
+  const isFolder = source === undefined || typeof source === "string" || source?.href;
   const notes = [];
   const opened = await (isFolder ? openFolder : openContents)(source, { ...options, notes });
   const section = (name) => WebAssembly.Module.customSections(opened.module, name)[0];
@@ -78,7 +78,7 @@ async function openContents(source, { threads, onProgress, notes }) {
 }
 
 async function openFolder(source, { threads, simd, onProgress, signal, notes }) {
-  const folder = source && (await folderUrl(source));
+  const folder = source && (await attempt("bundle", `reading ${source}`, signal, () => folderUrl(source)));
   const locate = (name) => (folder ? new URL(name, folder) : files[name]);
   const request = (name) => requestUrl(locate(name), signal);
   const json = await (await request("manifest.json")).arrayBuffer();
@@ -118,15 +118,12 @@ function chooseBuild(builds = [], simd, notes) {
 }
 
 async function folderUrl(source) {
-  let url;
-  if (isNode() && typeof source === "string" && !/^[a-z][a-z0-9+.-]+:/i.test(source)) {
-    const { pathToFileURL } = await fromNode("url");
-    url = pathToFileURL(source);
-  } else {
-    url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
-  }
+  const isPath = isNode() && !/^[a-z][a-z0-9+.-]+:/i.test(source);
+  const url = isPath
+    ? (await fromNode("url")).pathToFileURL(source)
+    : new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   url.pathname += url.pathname.endsWith("/") ? "" : "/";
-  return url;
+  return new URL(".", url); // which data: and the like have not
 }
 
 /** What is read of a response; node takes 28 ms to load its own. */

@@ -179,7 +179,7 @@ export class Session {
     const { scaleAt, rgbaAt, planesAt } = this.#pointers;
     const scale = new Float32Array(buffer, scaleAt, 2 * channels);
     for (let c = 0; c < channels; c++) {
-      const [m, s] = [mean, std].map((value) => (value?.length > 1 ? value[c] : +value));
+      const [m, s] = [mean, std].map((value) => (value?.length === channels ? value[c] : +value));
       scale.set([1 / (255 * s), -m / s], 2 * c);
     }
     if (!scale.every(Number.isFinite)) {

@@ -74,6 +74,24 @@ def test_the_package_lists_what_is_there(wasm_bundle: Bundle) -> None:
     assert [f"../{path}" for path in named if path != "worker.mjs"] == readable
 
 
+def test_types_come_before_the_script_that_any_condition_gets(wasm_bundle: Bundle) -> None:
+    """The first condition that holds counts: esbuild warns of one behind `default`."""
+    package = json.loads((wasm_bundle.path / "package.json").read_text())
+    conditions = [list(entry) for entry in package["exports"].values() if isinstance(entry, dict)]
+    assert conditions == [["types", "default"]] * 2
+
+
+@pytest.mark.parametrize("entry", [".", "./src"])
+def test_types_lie_where_typescript_looks_for_those_of_a_path(
+    wasm_bundle: Bundle, entry: str
+) -> None:
+    """Those of `import "./web/index.mjs"` are index.d.mts beside it; package.json is not asked."""
+    paths = json.loads((wasm_bundle.path / "package.json").read_text())["exports"][entry]
+    assert paths["types"] == paths["default"].removesuffix(".mjs") + ".d.mts"
+    text = (wasm_bundle.path / paths["types"]).read_text()
+    assert "class Session" in text or text == 'export * from "../index.mjs";\n'
+
+
 @pytest.mark.parametrize(("model", "package"), [("_Net", "net"), ("__", "model")])
 def test_the_packages_name_is_one_that_npm_takes(model: str, package: str) -> None:
     contents = npm.package_files(model, ["model.wasm"], True)["package.json"]

@@ -135,6 +135,23 @@ def test_fewer_samples_than_none(make_bundle, model) -> None:
         check(model, make_bundle(), DEVICES["host"], samples=-1)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"samples": 0}, "nothing to compare on"), ({"seed": -1}, "seed to be .*, found -1")],
+)
+def test_samples_that_there_cannot_be(make_bundle, model, given, message) -> None:
+    """A comparison of nothing would be within any tolerance."""
+    with pytest.raises(UsageError, match=message):
+        check(model, make_bundle(), DEVICES["host"], **given)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1])
+@pytest.mark.parametrize("name", ["rtol", "atol", "max_drop"])
+def test_a_tolerance_that_lets_everything_pass_is_none(name, number) -> None:
+    with pytest.raises(UsageError, match=f"{name} to be a number of 0 to .*, found {number}"):
+        Tolerance(**{name: number})
+
+
 def test_unknown_metric(make_bundle, model) -> None:
     with pytest.raises(UsageError, match="unknown metric 'f1'"):
         check(model, make_bundle(), DEVICES["host"], metric="f1")

@@ -175,6 +175,11 @@ def test_what_cannot_be_measured_is_refused_first(numbers: dict[str, Any]) -> No
         measure([], DEVICES["host"], **numbers)
 
 
+def test_no_bundles_are_nothing_to_measure() -> None:
+    with pytest.raises(UsageError, match="there is nothing to measure"):
+        measure([], DEVICES["host"])
+
+
 def test_options_have_the_bounds_of_the_loop() -> None:
     ranges = {option.name: option.type for option in bench_verb.command.params}
     found = [getattr(ranges[name], "max", 0) for name in ("warmup", "launches", "cooldown")]

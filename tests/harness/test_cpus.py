@@ -91,6 +91,8 @@ def test_cores(cores: str | None, threads: int, cpus: tuple[int, ...]) -> None:
         ("little", 5, "expected a CPU for each of 5 threads, found 4"),
         ("0xF0", 5, "`--cores 0xF0`: expected a CPU for each of 5 threads, found 4"),
         (None, 9, "expected a CPU for each of 9 threads, found 8"),
+        ("fast", 1, "`--cores fast` is none of big, little, all, or a mask like 0xF0"),
+        ("0xyz", 1, "`--cores 0xyz` is none of"),
         ("0x300", 1, "has no CPU 8, 9 online, it has 0, 1, 2, 3, 4, 5, 6, 7"),
     ],
 )

@@ -180,6 +180,12 @@ def test_damaged_bundles_are_refused(
     assert message in text
 
 
+@pytest.mark.parametrize("source", ["http://", "data:text/plain,1", "blob:http://x/1"])
+def test_what_is_no_folder_is_refused(wasm_bundle: Bundle, source: str) -> None:
+    code, message = refused(wasm_bundle.path, f"() => Session.load('{source}')")
+    assert (code, message) == ("bundle", f"reading {source}: Invalid URL")
+
+
 def test_missing_pieces_are_refused(wasm_bundle: Bundle, host_bundle: Bundle) -> None:
     action = "async () => Session.load({ ...(await contents()), wasm: undefined })"
     assert "wasm: expected an ArrayBuffer" in refused(wasm_bundle.path, action)[1]

@@ -365,7 +365,7 @@ def test_two_models_in_one_program(bundle: Bundle, wasm_bundle: Bundle) -> None:
 
 
 def test_the_types_name_what_there_is(bundle: Bundle) -> None:
-    text = (bundle.path / "index.d.ts").read_text().partition("export class Session {")[2]
+    text = (bundle.path / "index.d.mts").read_text().partition("export class Session {")[2]
     declared = re.findall(r"(?m)^  (?:static |readonly )?(\w+)[(:]", text)
     script = """
         const own = (object) => Object.getOwnPropertyNames(object);
@@ -374,3 +374,15 @@ def test_the_types_name_what_there_is(bundle: Bundle) -> None:
         print([...static_, ...methods, ...own(await Session.load(folder))]);
     """
     assert sorted(evaluate(bundle.path, script)) == sorted(declared)
+
+
+def test_a_manifest_has_all_that_its_type_promises(bundle: Bundle) -> None:
+    """Of a session of contents, too, whose manifest is what the module says of itself."""
+    text = (bundle.path / "index.d.mts").read_text().partition("export interface Manifest {")[2]
+    promised = re.findall(r"(?m)^  readonly (\w+):", text.partition("\n}")[0])
+    script = """
+        const { wasm, weights } = await contents();
+        print(Object.keys((await Session.load({ wasm, weights })).manifest));
+    """
+    assert "weights_sha256" in promised
+    assert set(promised) <= set(evaluate(bundle.path, script))

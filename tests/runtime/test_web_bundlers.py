@@ -131,7 +131,9 @@ def test_a_build_runs_on_threads(project: Path, tmp_path: Path, tool: str) -> No
     assert result_of(project / "out", tmp_path / "profile") == ["relaxed-simd, threads", 1]
 
 
-def test_the_types_are_strict(project: Path) -> None:
+@pytest.mark.parametrize("source", ["toy", "./node_modules/toy/index.mjs", "toy/src"])
+def test_the_types_are_strict(project: Path, source: str) -> None:
+    (project / "types.ts").write_text(TYPES.replace('"toy"', f'"{source}"'))
     modules = ["--module", "nodenext", "--target", "esnext", "--lib", "esnext,dom"]
     build(project, "tsc", "--strict", "--noEmit", *modules, "types.ts")
 

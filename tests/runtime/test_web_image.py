@@ -59,6 +59,7 @@ def test_an_image_becomes_planes(tmp_path: Path, channels: int, size: tuple[int,
         ("{ data: [1, 2], width: 4, height: 5 }", "{}", "image: expected an ArrayBuffer"),
         ("{ data: new Uint8Array(80), width: 4, height: 5 }", "{ std: 0 }", "finite numbers"),
         ("{ data: new Uint8Array(80), width: 4, height: 5 }", "{ mean: [0, 1] }", "finite"),
+        ("{ data: new Uint8Array(80), width: 4, height: 5 }", "{ std: [1, 1, 1, 1] }", "finite"),
     ],
 )
 def test_an_image_that_does_not_fit(
@@ -71,6 +72,15 @@ def test_an_image_that_does_not_fit(
     code, found = refused(folder, action)
     assert code == "input"
     assert message in found
+
+
+def test_the_luma_of_three_means(tmp_path: Path) -> None:
+    """None of the three is its own."""
+    image_bundle(tmp_path / "toy", (1, 1, 5, 4))
+    image = "{ data: new Uint8Array(80), width: 4, height: 5 }"
+    action = f"async () => (await Session.load(folder)).planes({image}, {{ mean: [1, 2, 3] }})"
+    code, found = refused(tmp_path / "toy", action)
+    assert (code, "expected 1 finite" in found) == ("input", True)
 
 
 def test_a_model_without_an_image(wasm_bundle: Bundle) -> None:

@@ -89,7 +89,8 @@ export interface Manifest {
   readonly builds: readonly Build[];
   /** The weights are in the modules. */
   readonly embedded?: boolean;
-  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+  /** Only a manifest.json has them: what a module says of itself is all but the files. */
+  readonly files?: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
   readonly layers: readonly Layer[];
 }
 
