@@ -61,13 +61,13 @@ def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None
     Raises:
         OutputError: It is a folder, or no file can be made there.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib raises where we may not look
         raise OutputError(f"cannot write {path}: expected a file, found a folder", hint=hint)
-    if path.exists() and not path.is_file():  # such as /dev/stdout: nothing is made beside it
+    if os.path.exists(path) and not path.is_file():  # such as /dev/stdout: it has no neighbours
         return
-    if not makes_folders and not path.parent.exists():
+    if not makes_folders and not os.path.exists(path.parent):
         raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOENT)}", hint=hint)
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    existing = next(folder for folder in path.absolute().parents if os.path.exists(folder))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
 

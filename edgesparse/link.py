@@ -272,7 +272,7 @@ def _cache() -> Path:
         return Path(given).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = Path(home) / "zig"
-    existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+    existing = next(path for path in (cache, *cache.absolute().parents) if os.path.exists(path))
     return cache.absolute() if os.access(existing, os.W_OK) else _private_temporary_cache()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,6 +164,6 @@ def _simulator() -> Path:
     sources = runtime.sources("armtime")
     digest = hashlib.sha256(b"".join(sources[name] for name in sources)).hexdigest()
     plugin = cache_path() / "armtime" / f"{digest[:16]}.so"
-    if not plugin.exists():
+    if not os.path.exists(plugin):  # pathlib raises where we may not look
         link.build_simulator(plugin)
     return plugin

@@ -200,6 +200,17 @@ def test_cache_is_zigs_own_or_a_private_one(
     assert link._cache() == tmp_path / "given"
 
 
+def test_a_home_that_the_system_refuses_to_look_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / ("n" * 300)))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(link.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert link._cache().parent == tmp_path
+
+
 def test_missing_ziglang_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match="ziglang is missing") as caught:

@@ -48,6 +48,13 @@ def test_what_can_be_written_is_known_early(
     check_writable(pathlib.Path(os.devnull), "")
 
 
+def test_a_name_that_the_system_refuses_is_no_traceback(tmp_path: pathlib.Path) -> None:
+    """A folder that others may not look into is refused as a name that is too long is."""
+    check_writable(tmp_path / ("n" * 300) / "page.html", "")
+    with pytest.raises(OutputError, match="File name too long"):
+        write_whole_text(tmp_path / ("n" * 300) / "page.html", "new", "")
+
+
 def test_a_pipe_is_written_to_and_stays(tmp_path: pathlib.Path) -> None:
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
