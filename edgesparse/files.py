@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgesparse.errors import OutputError
+
+TEMPORARY_HINT = "make room for temporary files, or name another folder for them with TMPDIR"
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -73,6 +76,24 @@ def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None
 
 
 @contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a new folder among the temporary files, which is gone at the end.
+
+    Raises:
+        OutputError: There is no place for temporary files.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edgesparse-")
+    except OSError as error:
+        raise OutputError(
+            f"cannot make a folder for temporary files: {error.strerror or error}",
+            hint=TEMPORARY_HINT,
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
 def hinting(hint: str) -> Iterator[None]:
     """Give what cannot be written another hint: its own may name an option of another verb.
 
@@ -82,6 +103,8 @@ def hinting(hint: str) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
+        if "TMPDIR" in error.hint:  # it is about no output of ours
+            raise
         raise OutputError(error.message, hint=hint) from error
 
 

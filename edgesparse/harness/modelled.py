@@ -11,13 +11,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesparse import link, runtime
 from edgesparse.errors import DeviceError
+from edgesparse.files import temporary_folder
 from edgesparse.harness.local import QemuDevice
 from edgesparse.harness.session import ProcessSession
 from edgesparse.user_cache import cache_path
@@ -124,8 +124,8 @@ def model_bundle(bundle: Bundle) -> Modelled:
     if reason := device.available():
         raise DeviceError(f"device qemu: {reason}", hint=device.hint)
     emulator, *runner = device.command(bundle)
-    with tempfile.TemporaryDirectory(prefix="edgesparse-") as folder:
-        marks = Path(folder) / "marks"
+    with temporary_folder() as folder:
+        marks = folder / "marks"
         command = [emulator, "-plugin", f"{_simulator()},out={marks}", *runner]
         tensors = {key: bundle.manifest[key] for key in ("inputs", "outputs")}
         with ProcessSession(command, **tensors, device="qemu with a simulator") as session:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from edgesparse.errors import OutputError
-from edgesparse.files import check_writable, whole_file, write_whole_text
+from edgesparse.files import check_writable, hinting, temporary_folder, whole_file, write_whole_text
 
 
 def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: pathlib.Path) -> None:
@@ -53,6 +53,19 @@ def test_a_name_that_the_system_refuses_is_no_traceback(tmp_path: pathlib.Path) 
     check_writable(tmp_path / ("n" * 300) / "page.html", "")
     with pytest.raises(OutputError, match="File name too long"):
         write_whole_text(tmp_path / ("n" * 300) / "page.html", "new", "")
+
+
+def test_without_a_place_for_temporary_files(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_folder() as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    refused = pytest.raises(OutputError, match="cannot make a folder")
+    with refused as caught, hinting("choose another file"), temporary_folder():
+        pass
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_pipe_is_written_to_and_stays(tmp_path: pathlib.Path) -> None:
