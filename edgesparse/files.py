@@ -70,7 +70,9 @@ def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None
         return
     if not makes_folders and not os.path.exists(path.parent):
         raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOENT)}", hint=hint)
-    existing = next(folder for folder in path.absolute().parents if os.path.exists(folder))
+    with _reporting(path, hint):  # the current folder may be gone
+        parents = path.absolute().parents
+    existing = next(folder for folder in parents if os.path.exists(folder))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
 

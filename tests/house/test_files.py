@@ -55,6 +55,16 @@ def test_a_name_that_the_system_refuses_is_no_traceback(tmp_path: pathlib.Path) 
         write_whole_text(tmp_path / ("n" * 300) / "page.html", "new", "")
 
 
+def test_where_the_current_folder_is_gone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match=r"cannot write y\.npz: No such file or directory"):
+        check_writable(pathlib.Path("y.npz"), "")
+
+
 def test_without_a_place_for_temporary_files(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
