@@ -103,7 +103,7 @@ def check_output(output: Path) -> None:
             where this process stands, which would be left in a directory that is gone.
     """
     hint = "choose another directory with `-o`"
-    if output.is_dir():
+    if os.path.isdir(output):  # pathlib raises where we may not look
         if _is_around_us(output):
             raise OutputError(
                 f"writing {output}: it is replaced as a whole, expected another directory than the"
@@ -116,9 +116,9 @@ def check_output(output: Path) -> None:
                 f"writing {output}: expected a bundle or an empty directory, found {names}",
                 hint=f"{hint}, or remove what is there",
             )
-    elif output.exists() or output.is_symlink():
+    elif os.path.lexists(output):
         raise OutputError(f"writing {output}: expected a directory, found a file", hint=hint)
-    existing = next(path for path in output.absolute().parents if path.exists())
+    existing = next(path for path in output.absolute().parents if os.path.exists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"writing {output}: {existing} is not a writable directory", hint=hint)
 
@@ -152,7 +152,7 @@ def _replacing(output: Path) -> Iterator[Path]:
         OutputError: The operating system refused to write.
     """
     goal = output.resolve()
-    created = [parent for parent in goal.parents if not parent.exists()]
+    created = [parent for parent in goal.parents if not os.path.exists(parent)]
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_beside(goal) as name:

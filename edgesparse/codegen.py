@@ -6,11 +6,11 @@ runtime and no packed calling convention.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as builder
 
 from edgesparse.errors import OutputError
+from edgesparse.files import temporary_folder
 from edgesparse.kernels import math
 from edgesparse.kernels.image import image_planes
 from edgesparse.plan import (
@@ -90,18 +91,28 @@ def object_bytes(module: Any) -> bytes:
     Raises:
         OutputError: The folder of temporary files has a name that TVM cannot be told.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.o"
+    with _object_file() as path:
         try:
             # TVM takes UTF-8, whatever the encoding of names is here.
             name = os.fsencode(path).decode()
         except UnicodeDecodeError as error:
             raise OutputError(
-                f"cannot compile in {folder}: expected the name of a folder in UTF-8",
+                f"cannot compile in {path.parent}: expected the name of a folder in UTF-8",
                 hint="name another folder for temporary files with TMPDIR",
             ) from error
         module.write_to_file(name, "o")
         return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _object_file() -> Iterator[Path]:
+    """Give a file in memory where there is such a thing: on a full disk LLVM ends the process."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("model.o"), "rb") as file:
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+        return
+    with temporary_folder() as folder:
+        yield folder / "model.o"
 
 
 def _llvm_target(target: Target) -> Any:

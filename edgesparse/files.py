@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgesparse.errors import OutputError
+
+TEMPORARY_HINT = "make room for temporary files, or name another folder for them with TMPDIR"
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -61,15 +64,35 @@ def check_writable(path: Path, hint: str, *, makes_folders: bool = True) -> None
     Raises:
         OutputError: It is a folder, or no file can be made there.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib raises where we may not look
         raise OutputError(f"cannot write {path}: expected a file, found a folder", hint=hint)
-    if path.exists() and not path.is_file():  # such as /dev/stdout: nothing is made beside it
+    if os.path.exists(path) and not path.is_file():  # such as /dev/stdout: it has no neighbours
         return
-    if not makes_folders and not path.parent.exists():
+    if not makes_folders and not os.path.exists(path.parent):
         raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOENT)}", hint=hint)
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    with _reporting(path, hint):  # the current folder may be gone
+        parents = path.absolute().parents
+    existing = next(folder for folder in parents if os.path.exists(folder))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: {existing} is no writable folder", hint=hint)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a new folder among the temporary files, which is gone at the end.
+
+    Raises:
+        OutputError: There is no place for temporary files.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edgesparse-")
+    except OSError as error:
+        raise OutputError(
+            f"cannot make a folder for temporary files: {error.strerror or error}",
+            hint=TEMPORARY_HINT,
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager
@@ -82,6 +105,8 @@ def hinting(hint: str) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
+        if "TMPDIR" in error.hint:  # it is about no output of ours
+            raise
         raise OutputError(error.message, hint=hint) from error
 
 

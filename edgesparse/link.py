@@ -26,8 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgesparse import glue, runtime
-from edgesparse.errors import DeviceError
-from edgesparse.files import whole_file
+from edgesparse.errors import DeviceError, OutputError
+from edgesparse.files import TEMPORARY_HINT, temporary_folder, whole_file
 from edgesparse.plan import IMAGE_SYMBOL, Plan
 from edgesparse.target import Target
 from edgesparse.user_cache import CACHE_VARIABLE
@@ -66,6 +66,7 @@ _SHARED_MEMORY = (
 _RUNTIME = ("default", "descriptor", "edgesparse", "libc", "sha256", "team")
 _RUNNER = ("pool", "runner", "runner_session")
 _PARALLEL = 2
+_LEAST_ROOM_BYTES = 32e6  # the C library takes half of it
 
 
 def link(
@@ -90,12 +91,12 @@ def link(
 
     Raises:
         DeviceError: ziglang is not installed.
+        OutputError: There is no room for what is temporary, or for what zig keeps.
         RuntimeError: A tool failed; a bug of the compiler.
     """
     if progress and is_first_link(target):
         progress(f"building the C library for {_zig_triple(target)} (once per machine)")
-    with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
-        work = Path(name)
+    with temporary_folder() as work:
         _write_sources(work, plan, object_bytes, payload_sha256)
         if target.is_wasm:
             artefacts = _link_wasm(work, target, relaxed)
@@ -121,8 +122,7 @@ def build_simulator(output: Path) -> None:
         DeviceError: ziglang is not installed.
         OutputError: The file cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="edgesparse-") as name:
-        work = Path(name)
+    with temporary_folder() as work:
         sources = runtime.sources("armtime")
         for file, contents in sources.items():
             (work / file).write_bytes(contents)
@@ -144,8 +144,13 @@ def _write_sources(work: Path, plan: Plan, object_bytes: bytes, payload_sha256: 
         "exports.map": _version_script(plan).encode(),
         "strip.ld": _STRIP_SCRIPT,
     }
-    for name, contents in files.items():
-        (work / name).write_bytes(contents)
+    try:
+        for name, contents in files.items():
+            (work / name).write_bytes(contents)
+    except OSError as error:
+        raise OutputError(
+            f"linking the model: cannot write {work}: {error.strerror}", hint=TEMPORARY_HINT
+        ) from error
 
 
 def _version_script(plan: Plan) -> str:
@@ -252,8 +257,28 @@ def _run(work: Path, command: list[str], environment: dict[str, str]) -> None:
         errors="replace",
     )
     if done.returncode:
+        _check_room(work, Path(environment["ZIG_GLOBAL_CACHE_DIR"]))
         raise RuntimeError(
             f"`zig {' '.join(command)}` exited with {done.returncode}:\n{done.stderr}{done.stdout}"
+        )
+
+
+def _check_room(*folders: Path) -> None:
+    """Tell a tool that failed for want of room from a bug; its own words may be none.
+
+    Raises:
+        OutputError: A folder is all but full, or cannot be written.
+    """
+    for folder in folders:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            reason = f"{folder} is not writable"
+        elif (free := shutil.disk_usage(folder).free) < _LEAST_ROOM_BYTES:
+            reason = f"{folder} is full, {free / 1e6:.1f} MB are left"
+        else:
+            continue
+        raise OutputError(
+            f"linking the model: {reason}",
+            hint="make room there, or name other folders with TMPDIR and ZIG_GLOBAL_CACHE_DIR",
         )
 
 
@@ -272,7 +297,7 @@ def _cache() -> Path:
         return Path(given).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = Path(home) / "zig"
-    existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+    existing = next(path for path in (cache, *cache.absolute().parents) if os.path.exists(path))
     return cache.absolute() if os.access(existing, os.W_OK) else _private_temporary_cache()
 
 

@@ -151,17 +151,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         BundleError: It is not a bundle, or one of another schema.
     """
     doing = f"reading bundle {path}"
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise BundleError(f"{doing}: expected a directory, found {found}", hint=RECOMPILE)
     try:
+        if not path.is_dir():
+            found = "a file" if path.exists() else "nothing"
+            raise BundleError(f"{doing}: expected a directory, found {found}", hint=RECOMPILE)
         manifest = json.loads((path / MANIFEST).read_bytes())
     except FileNotFoundError as error:
         raise BundleError(f"{doing}: it has no {MANIFEST}", hint=RECOMPILE) from error
     except OSError as error:
-        raise BundleError(
-            f"{doing}: {MANIFEST}: {error.strerror}", hint="check its permissions"
-        ) from error
+        raise _unreadable(doing, MANIFEST, error) from error
     except ValueError as error:
         raise BundleError(f"{doing}: {MANIFEST} is not JSON: {error}", hint=RECOMPILE) from error
     if not isinstance(manifest, dict) or "edgesparse" not in manifest:
@@ -174,6 +172,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     _check_keys(doing, manifest)
     return manifest
+
+
+def _unreadable(doing: str, name: str, error: OSError) -> BundleError:
+    return BundleError(f"{doing}: {name}: {error.strerror}", hint="check its permissions")
 
 
 def _check_keys(doing: str, manifest: Mapping[str, Any]) -> None:
@@ -236,8 +238,11 @@ def check_weights_header(path: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         BundleError: The weights are another model's, or damaged.
     """
-    with (path / WEIGHTS).open("rb") as file:
-        header = file.read(_WEIGHTS_HEADER.size)
+    try:
+        with (path / WEIGHTS).open("rb") as file:
+            header = file.read(_WEIGHTS_HEADER.size)
+    except OSError as error:
+        raise _unreadable(f"reading bundle {path}", WEIGHTS, error) from error
     expected = (
         WEIGHTS_MAGIC,
         WEIGHTS_VERSION,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import onnx_ir as ir
 from edgesparse import compiler, frontend
 from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, UsageError
+from edgesparse.files import TEMPORARY_HINT, hinting, temporary_folder
 from edgesparse.geometry import operator_of
 from edgesparse.harness.bench import Limits, bench_sessions, pinned
 from edgesparse.harness.devices import (
@@ -252,7 +252,7 @@ class _Tuner:
             seconds=self.seconds, warmup=None if self.target.is_wasm else _NATIVE_WARMUP_RUNS
         )
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-")))
+            folder = stack.enter_context(temporary_folder())
             sessions = [
                 stack.enter_context(
                     contextlib.closing(_OperatorSession(self.device, self._build(node, one, path)))
@@ -265,7 +265,8 @@ class _Tuner:
 
     def _build(self, node: ir.Node, decision: dict[str, Any], path: Path) -> Bundle:
         model = compiler.finish(one_operator_model(node, decision), self.target)
-        return compiler.build(model, self.target, path, _NAME, model_sha256="")
+        with hinting(TEMPORARY_HINT):
+            return compiler.build(model, self.target, path, _NAME, model_sha256="")
 
 
 class _OperatorSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def command(
 
     Of a BUNDLE, which is a folder, it shows what was compiled, and what a page downloads to run it.
     """
-    if model.is_dir():
+    if os.path.isdir(model):  # pathlib raises where we may not look
         _inspect_bundle(model, as_json)
         return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +103,10 @@ def _read_sources(
     checked: Documents = []
     for source in sources:
         path = pathlib.Path(source)
-        if source.isdecimal() and not path.exists():
+        if source.isdecimal() and not os.path.exists(path):  # pathlib raises where we may not look
             with Store(db, create=False) as store:
                 measured.append(store.document(int(source)))
-        elif path.exists() and not path.is_dir():  # a pipe, too
+        elif os.path.exists(path) and not path.is_dir():  # a pipe, too
             _read_file(path, measured, checked)
         else:
             bundles.append(open_bundle(path))

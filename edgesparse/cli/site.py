@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from edgesparse.files import write_whole_text
+from edgesparse.files import temporary_folder, write_whole_text
 
 if TYPE_CHECKING:
     import onnx
@@ -48,10 +47,10 @@ def write_site(site: pathlib.Path, progress: Callable[[str, float], None]) -> No
     from edgesparse.models import zoo
 
     bundles = {"sparse": zoo.path(SPARSE), "dense": zoo.path(DENSE)}
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for sparsity in CURVE:
             name = f"zeros-{round(100 * sparsity):02d}"
-            bundles[name] = pathlib.Path(folder) / f"{name}.onnx"
+            bundles[name] = folder / f"{name}.onnx"
             write_pruned(zoo.path(DENSE), sparsity, bundles[name])
         for done, (name, model) in enumerate(bundles.items()):
             progress(f"compiling {name}", done / len(bundles))

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgesparse.errors import DeviceError, EdgeSparseError
 from edgesparse.farm.tasks import CompileTask, compile_task, pack_bundle
+from edgesparse.files import temporary_folder
 from edgesparse.harness.jobs import Executor
 from edgesparse.model_files import model_files
 
@@ -149,8 +150,8 @@ def compile_elsewhere(files: Mapping[str, bytes], task: CompileTask) -> bytes:
         files: From `model_files`.
         task: What to compile; its paths are those of the machine that asks.
     """
-    with tempfile.TemporaryDirectory(prefix="edgesparse-") as folder:
-        source, made = pathlib.Path(folder) / "model", pathlib.Path(folder) / "made"
+    with temporary_folder() as folder:
+        source, made = folder / "model", folder / "made"
         for name, contents in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(contents)
@@ -158,7 +159,7 @@ def compile_elsewhere(files: Mapping[str, bytes], task: CompileTask) -> bytes:
         compile_task(
             dataclasses.replace(task, model=str(source / model), output=str(made / output))
         )
-        return pack_bundle(str(made), folder)
+        return pack_bundle(str(made), str(folder))
 
 
 def unpack_bundle(packed: bytes, task: CompileTask) -> bool:

@@ -16,6 +16,7 @@ tag: v1.2
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -153,7 +154,7 @@ def _models(reader: YamlReader, node: Node | None, folder: pathlib.Path) -> tupl
     models: list[Model] = []
     for item in [] if node is None else reader.items(node, "the list of models"):
         model = _model(reader, item, folder)
-        if not model.path.is_file():
+        if not os.path.isfile(model.path):  # pathlib raises where we may not look
             reader.complain(item, f"there is no model {model.path}")
         if any(other.name == model.name for other in models):
             reader.complain(item, f"two models are called {model.name}; give one a `name`")

@@ -242,4 +242,8 @@ def open_session(
         return device.open(bundle, threads)
     device.check(bundle)
     with fresh_copy(bundle) as copied:
-        return device.open(copied, threads)
+        try:
+            return device.open(copied, threads)
+        except DeviceError as error:  # nobody knows the copy, and soon it is gone
+            names = str(copied.path.resolve()), str(bundle.path.resolve())
+            raise DeviceError(error.message.replace(*names), hint=error.hint) from error

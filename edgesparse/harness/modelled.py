@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesparse import link, runtime
 from edgesparse.errors import DeviceError
+from edgesparse.files import temporary_folder
 from edgesparse.harness.local import QemuDevice
 from edgesparse.harness.session import ProcessSession
 from edgesparse.user_cache import cache_path
@@ -123,8 +124,8 @@ def model_bundle(bundle: Bundle) -> Modelled:
     if reason := device.available():
         raise DeviceError(f"device qemu: {reason}", hint=device.hint)
     emulator, *runner = device.command(bundle)
-    with tempfile.TemporaryDirectory(prefix="edgesparse-") as folder:
-        marks = Path(folder) / "marks"
+    with temporary_folder() as folder:
+        marks = folder / "marks"
         command = [emulator, "-plugin", f"{_simulator()},out={marks}", *runner]
         tensors = {key: bundle.manifest[key] for key in ("inputs", "outputs")}
         with ProcessSession(command, **tensors, device="qemu with a simulator") as session:
@@ -163,6 +164,6 @@ def _simulator() -> Path:
     sources = runtime.sources("armtime")
     digest = hashlib.sha256(b"".join(sources[name] for name in sources)).hexdigest()
     plugin = cache_path() / "armtime" / f"{digest[:16]}.so"
-    if not plugin.exists():
+    if not os.path.exists(plugin):  # pathlib raises where we may not look
         link.build_simulator(plugin)
     return plugin

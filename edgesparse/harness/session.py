@@ -11,7 +11,6 @@ import json
 import pathlib
 import queue
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from edgesparse.errors import DeviceError, UsageError
+from edgesparse.files import temporary_folder
 from edgesparse.harness.affinity import pin_threads, threads_of
 from edgesparse.harness.closing import Closing
 from edgesparse.harness.tensors import Array, Tensor, interleave, little_endian, size_bytes
@@ -156,6 +156,7 @@ class ProcessSession(Closing):
 
         Raises:
             DeviceError: It cannot be started, or cannot open the bundle.
+            OutputError: There is no place for temporary files.
         """
         self._inputs, self._outputs = inputs, outputs
         self._device, self._timeout, self._place = device, timeout_seconds, place
@@ -163,9 +164,7 @@ class ProcessSession(Closing):
         if place is not None:
             self._stack.callback(place.close)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._scratch = pathlib.Path(
-            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-"))
-        )
+        self._scratch = self._stack.enter_context(temporary_folder())
         self._stderr = self._stack.enter_context((self._scratch / "stderr").open("w+b"))
         try:
             self._process = self._start(command)

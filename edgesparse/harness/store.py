@@ -116,12 +116,13 @@ class Store(Closing):
             OutputError: It cannot be made or written.
         """
         self.path = pathlib.Path(path) if path is not None else default_path()
-        if not create and not self.path.exists():
-            raise UsageError(
-                f"no results are stored in {self.path}",
-                hint="`edgesparse bench BUNDLE --save` stores one; `--db FILE` names another file",
-            )
         with self._explained():
+            if not create and not self.path.exists():
+                raise UsageError(
+                    f"no results are stored in {self.path}",
+                    hint="`edgesparse bench BUNDLE --save` stores one;"
+                    " `--db FILE` names another file",
+                )
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Transactions are opened by hand: all that write are immediate.
             self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
-import tempfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +13,7 @@ import onnx_ir as ir
 
 from edgesparse import compiler
 from edgesparse.channels import analyse
+from edgesparse.files import temporary_folder
 from edgesparse.geometry import operator_of
 from edgesparse.harness.tensors import Tensor
 from edgesparse.passes import editing, select_pattern
@@ -98,8 +97,8 @@ class Pricing:
         named.CopyFrom(proto)
         for index, name in self._names.items():
             named.graph.node[index].name = name
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "model.onnx"
+        with temporary_folder() as folder:
+            path = folder / "model.onnx"
             path.write_bytes(named.SerializeToString())
             return compiler.prepare(path, self._target, self._shapes, without=without)
 

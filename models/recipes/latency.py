@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Sized
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from edgesparse.errors import UsageError
+from edgesparse.files import temporary_folder
 from edgesparse.models import export
 from edgesparse.models.recipes.layers import LEAST_WEIGHTS, prunable_layers, to_matrix
 from edgesparse.models.recipes.patterns import (
@@ -68,8 +68,8 @@ def latency_mix(
     check_sparsity(sparsity)
     layers = prunable_layers(model, LEAST_WEIGHTS)
     parsed = [parse_pattern(name) for name in patterns]
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         with _modes_kept(model):
             export.export_onnx(model, shape, path)
         priced = _Priced(path, target, layers)

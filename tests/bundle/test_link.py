@@ -59,6 +59,7 @@ def test_temporary_files_in_a_folder_beyond_the_locales_letters(
     host: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "é").mkdir()
+    monkeypatch.delattr(os, "memfd_create", raising=False)
     # As Python spells the name where the locale knows ASCII only.
     monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/\udcc3\udca9")
     assert codegen.build_object(parallel_plan(), host).startswith(b"\x7fELF")
@@ -69,11 +70,36 @@ def test_temporary_files_in_a_folder_that_tvm_cannot_be_told(
 ) -> None:
     folder = tmp_path / "\udcff"
     folder.mkdir()
+    monkeypatch.delattr(os, "memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with pytest.raises(OutputError, match="expected the name of a folder in UTF-8") as caught:
         codegen.build_object(parallel_plan(), host)
     assert "TMPDIR" in caught.value.hint
     assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files in memory are Linux's")
+def test_llvm_writes_to_no_disk(
+    host: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full one it ends the process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert codegen.build_object(parallel_plan(), host).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("reason", ["is full", "is not writable"])
+def test_a_tool_that_fails_for_want_of_room_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    command, environment = ["cc", "missing.c"], link._environment()
+    if reason == "is full":
+        usage = link.shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(link.shutil, "disk_usage", lambda folder: usage)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match=f"{tmp_path} {reason}") as caught:
+        link._run(tmp_path, command, environment)
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_archive_leaves_memcpy_to_the_program(host_bundle: Bundle) -> None:
@@ -198,6 +224,17 @@ def test_cache_is_zigs_own_or_a_private_one(
     assert private.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(tmp_path / "given"))
     assert link._cache() == tmp_path / "given"
+
+
+def test_a_home_that_the_system_refuses_to_look_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / ("n" * 300)))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(link.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert link._cache().parent == tmp_path
 
 
 def test_missing_ziglang_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,23 @@ def assert_refused(path: Path, message: str) -> None:
     assert caught.value.hint
 
 
+def test_a_folder_that_the_system_refuses(tmp_path: Path) -> None:
+    """One that others may not look into is refused as a name that is too long is."""
+    assert_refused(tmp_path / ("n" * 300), "File name too long")
+
+
+def test_weights_that_may_not_be_read(copied_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "weights.bin":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert_refused(copied_bundle, "weights.bin: Permission denied")
+
+
 def test_reads_what_was_written(host_bundle: Bundle) -> None:
     again = Bundle(str(host_bundle.path))
     assert again.manifest == host_bundle.manifest

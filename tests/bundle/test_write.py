@@ -156,6 +156,17 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
         check_output(tmp_path / "toy" / "deeper")
 
 
+def test_what_the_system_refuses_to_look_at_is_found_when_written(
+    host: Target, tmp_path: Path
+) -> None:
+    """A folder that others may not look into is refused as a name that is too long is."""
+    output = tmp_path / ("n" * 300)
+    check_output(output)
+    with pytest.raises(OutputError, match="File name too long"):
+        write_toy(host, output)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unwritable_parent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="is not a writable directory"):

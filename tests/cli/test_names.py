@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
+import numpy as np
+
 NAME = "ba\udcffd"  # as Python spells the bytes `ba\\xffd`
 SPELLED = "ba\\udcffd"
 
@@ -45,3 +47,25 @@ def test_documents_with_other_than_text_are_kept_and_shown(run, make_bundle, tmp
     assert run("results", "add", "b.json", "--db", "r.sqlite").code == 0
     assert run("report", "b.json", "--html", "r.html").code == 0
     assert SPELLED in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_names_that_the_system_refuses_end_in_a_sentence(run, make_bundle, model, tmp_path) -> None:
+    """So does what lies in a folder that others may not look into."""
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 4), np.float32))
+    name = "n" * 300
+    (tmp_path / "farm.yaml").write_text(f"models: [{name}]\ntargets: [host]\n")
+    for arguments in (
+        ("inspect", name),
+        ("check", model, name),
+        ("bench", name),
+        ("report", name),
+        ("report", "7", "--db", name),
+        ("results", "list", "--db", name),
+        ("run", "out", "--inputs", "x.npz", "--outputs", name),
+        ("farm", "farm.yaml"),
+    ):
+        outcome = run(*arguments)
+        assert outcome.code, arguments
+        assert name in outcome.err, arguments
+        assert "hint: " in outcome.err, arguments

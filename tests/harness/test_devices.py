@@ -51,6 +51,14 @@ def test_a_measured_bundle_has_weights_of_its_own(tmp_path: pathlib.Path) -> Non
         assert len(session.bench(3)) == 3
 
 
+def test_what_is_wrong_with_a_measured_bundle_is_told_of_itself(tmp_path: pathlib.Path) -> None:
+    bundle = write_fake_bundle(tmp_path / "b")
+    runner = tmp_path / "b" / "runner"
+    runner.write_text("""#!/bin/sh\necho '{"error": "checking '"$1"': corrupt"}'\n""")
+    with pytest.raises(DeviceError, match=f"checking {tmp_path}/b/weights.bin: corrupt"):
+        open_session(DEVICES["host"], bundle, fresh=True)
+
+
 def test_without_room_for_a_copy_the_bundle_itself_is_measured(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

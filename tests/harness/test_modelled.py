@@ -10,7 +10,7 @@ import pytest
 import edgesparse
 from edgesparse import runtime
 from edgesparse.cli import main
-from edgesparse.errors import DeviceError
+from edgesparse.errors import DeviceError, OutputError
 from edgesparse.harness import modelled
 from edgesparse.models import zoo
 
@@ -64,6 +64,14 @@ def test_what_an_instruction_reads_and_writes(decoder, text):
     targets = list(found.targets[: found.target_count])
     sources = list(found.sources[: found.source_count])
     assert (found.kind, targets, sources, found.writes_base) == DECODED[text]
+
+
+def test_a_cache_that_the_system_refuses_to_look_into(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESPARSE_CACHE_DIR", str(tmp_path / ("n" * 300)))
+    monkeypatch.setattr(modelled.link, "_run_all", lambda work, commands: None)
+    with pytest.raises(OutputError, match="File name too long") as caught:
+        modelled._simulator()
+    assert "EDGESPARSE_CACHE_DIR" in caught.value.hint
 
 
 @pytest.fixture(scope="module")
