@@ -164,6 +164,15 @@ class Arg:
         """Bytes that all threads together may touch."""
         return self.size_bytes if self.pieces == 1 else align_up(self.size_bytes) * self.pieces
 
+    def meets(self, other: Arg) -> bool:
+        """Whether both point into one buffer, to some of the same bytes."""
+        return (
+            self.buffer is not None
+            and self.buffer is other.buffer
+            and self.offset_bytes < other.offset_bytes + other.span_bytes
+            and other.offset_bytes < self.offset_bytes + self.span_bytes
+        )
+
     @property
     def arena_offset_bytes(self) -> int:
         """Offset from the start of the arena."""

@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from edgesparse.geometry import operator_of
 from edgesparse.lower import activation, attention, linear, movement, pool, reduce, topi
-from edgesparse.lower.builder import PlanBuilder, shape_of
+from edgesparse.lower.builder import PlanBuilder, shape_of, wanted_layout
+from edgesparse.lower.placement import find_places
 from edgesparse.plan import Layer, Plan
 from edgesparse.target import Target
 from edgesparse.verify import verify_plan
@@ -42,7 +43,8 @@ def lower(model: ir.Model, target: Target, name: str) -> Plan:
         target: What is compiled for.
         name: C identifier that prefixes every symbol.
     """
-    builder = PlanBuilder(name, target)
+    places = find_places(model.graph, lambda value: wanted_layout(value, target.lanes))
+    builder = PlanBuilder(name, target, places)
     builder.begin_layer(_bookkeeping("inputs", "Copy", "the caller's arrays go into the arena"))
     inputs = builder.add_inputs(model.graph.inputs)
     for node in model.graph:

@@ -128,7 +128,6 @@ class _Draft:
         self._rows = rows
         self._steps = dict(enumerate(steps, first))
         self._flows = {i: flow_of(i) for i in self._steps}
-        self._writer = {id(step.args[-1].buffer): i for i, step in self._steps.items()}
         self._links = Links(
             {i: Spans.of(flow) for i, flow in self._flows.items()},
             {i: self._sources(i) for i in self._steps},
@@ -149,15 +148,19 @@ class _Draft:
         """Bytes that need not go to memory and back."""
         return sum(self._steps[i].args[-1].size_bytes for i in self.strides)
 
-    def _inputs(self, i: int) -> list[tuple[Buffer, bool]]:
-        """Arena buffers that a step reads, and whether each is a residual."""
+    def _inputs(self, i: int) -> list[tuple[Arg, bool]]:
+        """What a step reads in the arena, and whether each is a residual."""
         args = [arg for arg in self._steps[i].args if "r" in arg.access]
-        return [(a.buffer, k > 0) for k, a in enumerate(args) if a.buffer is not None]
+        return [(arg, k > 0) for k, arg in enumerate(args) if arg.buffer is not None]
 
     def _sources(self, i: int) -> list[tuple[int, bool]]:
         """Return the chain's steps that write what a step reads, and whether it is a residual."""
-        inputs = self._inputs(i)
-        return [(self._writer[id(b)], residual) for b, residual in inputs if id(b) in self._writer]
+        return [
+            (writer, is_residual)
+            for arg, is_residual in self._inputs(i)
+            for writer, step in self._steps.items()
+            if arg.meets(step.args[-1])
+        ]
 
     def _share(self, thread: int, threads: int) -> Pieces:
         sizes = {i: max(1, PIECE_BYTES // (4 * flow.planes)) for i, flow in self._flows.items()}
@@ -173,7 +176,7 @@ class _Draft:
         steps = self._steps.values()
         if any(arg.offset_bytes for step in steps for arg in step.args if arg.buffer is buffer):
             return False  # who reads some of the planes only would look for them elsewhere
-        uses = [use for i in self._steps for use in self._inputs(i) if use[0] is buffer]
+        uses = [use for i in self._steps for use in self._inputs(i) if use[0].buffer is buffer]
         has_residual = any(is_residual for _, is_residual in self._inputs(writer))
         return not has_residual and not any(is_residual for _, is_residual in uses)
 

@@ -8,7 +8,7 @@ inserts re-layouts, and knows lifetimes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from edgesparse.kernels.bands import CopyRows
 from edgesparse.layout import Layout
 from edgesparse.lower.bands import Rows, add_chains
 from edgesparse.lower.check_bands import verify_chains
+from edgesparse.lower.placement import Place
 from edgesparse.plan import (
     ALIGNMENT_BYTES,
     Arg,
@@ -53,8 +54,8 @@ class Tensor:
         dtype: numpy's name.
         buffer: Arena buffer, or None for a model input.
         index: Position of the model input; -1 otherwise.
-        offset: Its first element there: one that is not 0 belongs to a part of another tensor,
-            which is only read.
+        offset: Its first element there.
+        is_part: Whether other tensors lie in the buffer, too.
     """
 
     layout: Layout
@@ -62,6 +63,7 @@ class Tensor:
     buffer: Buffer | None
     index: int = -1
     offset: int = 0
+    is_part: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,7 +80,8 @@ class Tensor:
         first = self.offset * np.dtype(self.dtype).itemsize
         if self.buffer is None:
             return Arg("input", first, self.size_bytes, access, index=self.index)
-        size = self.size_bytes if access == "r" else self.buffer.size_bytes
+        is_exact = access == "r" or self.is_part
+        size = self.size_bytes if is_exact else self.buffer.size_bytes
         return Arg("arena", first, size, access, self.buffer)
 
     def read(self) -> Arg:
@@ -98,7 +101,9 @@ class PlanBuilder:
         lanes: float32 lanes of the target.
     """
 
-    def __init__(self, name: str, target: Target) -> None:
+    def __init__(
+        self, name: str, target: Target, places: Mapping[ir.Value, Place] | None = None
+    ) -> None:
         self.name = name
         self.target = target
         self.lanes = target.lanes
@@ -111,6 +116,8 @@ class PlanBuilder:
         self._tensors: dict[ir.Value, Tensor] = {}
         self._rows: dict[int, Rows] = {}
         self._versions: dict[tuple[ir.Value, Layout], Tensor] = {}
+        self._places = places or {}
+        self._wholes: dict[ir.Value, Tensor] = {}
 
     # -- tensors
 
@@ -132,22 +139,31 @@ class PlanBuilder:
 
     def wanted(self, value: ir.Value) -> Layout:
         """Return the layout that the layout pass chose for a value."""
-        choice = value.metadata_props.get("edgesparse.layout", "flat")
-        kind, _, axis = choice.partition(":")
-        shape = shape_of(value)
-        return (
-            Layout.planes(shape, int(axis), self.lanes) if kind == "planes" else Layout.flat(shape)
-        )
+        return wanted_layout(value, self.lanes)
 
     def flat(self, value: ir.Value | None) -> Tensor:
         """Return an activation or constant in ONNX order."""
         return self.tensor(value, Layout.flat(shape_of(value)))
 
     def output(self, value: ir.Value, layout: Layout) -> Tensor:
-        """Make the arena buffer of a node's output."""
-        tensor = self.new(layout, dtype_of(value), value.name or "?")
+        """Make the arena buffer of a node's output, or its part of what it is joined to."""
+        place = self._places.get(value)
+        if place is not None and layout == wanted_layout(value, self.lanes):
+            whole = self._whole(place.whole)
+            tensor = dataclasses.replace(whole, layout=layout, offset=place.offset, is_part=True)
+        elif any(place.whole is value for place in self._places.values()):
+            tensor = self._whole(value)
+        else:
+            tensor = self.new(layout, dtype_of(value), value.name or "?")
         self._tensors[value] = tensor
         return tensor
+
+    def _whole(self, value: ir.Value) -> Tensor:
+        """Return the memory of a Concat's result, which may be wanted before the Concat is."""
+        if value not in self._wholes:
+            layout = wanted_layout(value, self.lanes)
+            self._wholes[value] = self.new(layout, dtype_of(value), value.name or "?")
+        return self._wholes[value]
 
     def alias(self, value: ir.Value, tensor: Tensor) -> None:
         """Say that `value` is `tensor`: no data moves."""
@@ -325,6 +341,14 @@ def _image_rows(source: Tensor, target: Tensor, args: tuple[Arg, ...]) -> Rows |
         return CopyRows(shape[1], shape[2], shape[3], read, write, layout.lanes), args
 
     return by_rows
+
+
+def wanted_layout(value: ir.Value, lanes: int) -> Layout:
+    """Return the layout that the layout pass chose for a value."""
+    choice = value.metadata_props.get("edgesparse.layout", "flat")
+    kind, _, axis = choice.partition(":")
+    shape = shape_of(value)
+    return Layout.planes(shape, int(axis), lanes) if kind == "planes" else Layout.flat(shape)
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:

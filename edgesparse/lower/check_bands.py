@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgesparse.plan import Call, Chain, Flow, Plan, parts_of, share_number
+from edgesparse.plan import Arg, Call, Chain, Flow, Plan, parts_of, share_number
 
 
 def verify_chains(plan: Plan) -> None:
@@ -50,8 +50,15 @@ def _verify_team(plan: Plan, chain: Chain, threads: int) -> None:
         reached = last
 
 
+Key = tuple[int, int]  # buffer, and where in it
+
+
+def _key(arg: Arg) -> Key:
+    return id(arg.buffer), arg.offset_bytes
+
+
 class _Replay:
-    """Which element of a plane stands where, for every buffer that a share writes to.
+    """Which element of a plane stands where, for every array that a share writes to.
 
     Attributes:
         done: Step -> runs of its parts that were computed.
@@ -66,12 +73,14 @@ class _Replay:
             symbol: plan.kernels[symbol].flow  # type: ignore[attr-defined]
             for symbol in symbols
         }
-        self._planes: dict[int, npt.NDArray[np.int64]] = {}
-        self._sizes: dict[int, int] = {}  # elements of a whole plane
+        self._planes: dict[Key, npt.NDArray[np.int64]] = {}
+        self._sizes: dict[Key, int] = {}  # elements of a whole plane
+        self._written: dict[Key, Arg] = {}
         self.done: dict[int, list[npt.NDArray[np.int64]]] = {}
         for call in calls:
             if not call.carries:
-                flow, key = self._flows[call.symbol], id(call.args[-1].buffer)
+                flow, key = self._flows[call.symbol], _key(call.args[-1])
+                self._written[key] = call.args[-1]
                 self._planes.setdefault(key, np.full(flow.write_stride, -1, np.int64))
                 self._sizes[key] = max(flow.last)
                 self.done.setdefault(call.step, [])
@@ -79,7 +88,7 @@ class _Replay:
     def run(self) -> None:
         for call in self._calls:
             if call.carries:
-                plane = self._planes[id(call.args[0].buffer)]
+                plane = self._planes[_key(call.args[0])]
                 plane[: call.last - call.first] = plane[call.first : call.last].copy()
                 continue
             self._read(call)
@@ -98,17 +107,19 @@ class _Replay:
     def _read(self, call: Call) -> None:
         flow, parts = self._flows[call.symbol], slice(call.first, call.last)
         spans = (min(flow.begins[parts]), max(flow.ends[parts]))
-        reads = [k for k, arg in enumerate(call.args) if "r" in arg.access]
-        for k in reads:
-            key = id(call.args[k].buffer)
-            if key not in self._planes or key == id(None):
-                continue
+        reads = [
+            (k, key)
+            for k, arg in enumerate(call.args)
+            for key, written in self._written.items()
+            if "r" in arg.access and arg.meets(written)
+        ]
+        for k, key in reads:
             if k == 0 and flow.read_stride != len(self._planes[key]):
                 raise ValueError(f"step {call.step} ({call.symbol}) reads at a wrong stride")
             begin, end = spans if k == 0 else self._span(call)
             self._check(call, key, call.shifts[k], begin, min(end, self._sizes[key]))
 
-    def _check(self, call: Call, key: int, shift: int, begin: int, end: int) -> None:
+    def _check(self, call: Call, key: Key, shift: int, begin: int, end: int) -> None:
         plane, wanted = self._planes[key], np.arange(begin, end)
         if begin < shift or end - shift > len(plane):
             raise ValueError(f"step {call.step} ({call.symbol}) reads outside its planes")
@@ -117,7 +128,7 @@ class _Replay:
 
     def _write(self, call: Call) -> None:
         flow = self._flows[call.symbol]
-        plane, shift = self._planes[id(call.args[-1].buffer)], call.shifts[-1]
+        plane, shift = self._planes[_key(call.args[-1])], call.shifts[-1]
         for part in range(call.first, call.last):
             first, last = flow.first[part], flow.last[part]
             if first < shift or last - shift > len(plane):

@@ -88,7 +88,7 @@ def lower_split(b: PlanBuilder, node: ir.Node) -> None:
 
 
 def lower_concat(b: PlanBuilder, node: ir.Node) -> None:
-    """Lower Concat: every input goes to its place in the result."""
+    """Lower Concat: every input goes to its place in the result, if it was not made there."""
     result = node.outputs[0]
     layout = b.wanted(result)
     views = [View.of(b, required(node, i)) for i in range(len(node.inputs))]
@@ -96,8 +96,19 @@ def lower_concat(b: PlanBuilder, node: ir.Node) -> None:
     axis = node.attributes["axis"].as_int()
     first = 0
     for view in views:
-        move(b, view, target, layout.strides, first * layout.strides[axis])
+        offset = first * layout.strides[axis]
+        if not _lies_at(view, target, offset):
+            move(b, view, target, layout.strides, offset)
         first += view.shape[axis]
+
+
+def _lies_at(view: View, target: Tensor, offset: int) -> bool:
+    tensor = view.tensor
+    return (
+        tensor is not None
+        and tensor.buffer is target.buffer
+        and tensor.offset == target.offset + offset
+    )
 
 
 def lower_expand(b: PlanBuilder, node: ir.Node) -> None:

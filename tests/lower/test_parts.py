@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from edgesparse.lower import bands
+from edgesparse.plan import Plan
 from edgesparse.target import resolve_target
 
 SHUFFLED = """
@@ -29,31 +30,83 @@ SHUFFLED = """
 """
 
 
-def network() -> onnx.ModelProto:
-    model = onnx.parser.parse_model(SHUFFLED)
+JOINED = """
+    <ir_version: 9, opset_import: ["": 20]>
+    joined (float[1,4,SIDE,SIDE] x) => (float[1,8,SIDE,SIDE] y, float[1,8,SIDE,SIDE] left)
+    <float[8,4,1,1] a, float[8,4,3,3] b, float[4,16,1,1] c, float[8,24,3,3] d> {
+        narrow = Conv (x, a)
+        left = Relu (narrow)
+        right = Conv <pads = [1, 1, 1, 1]> (x, b)
+        both = Concat <axis = 1> (left, right)
+        next = Conv (both, c)
+        all = Concat <axis = 1> (both, next, x)
+        y = Conv <pads = [1, 1, 1, 1]> (all, d)
+    }
+"""
+SHAPES = {
+    SHUFFLED: {"a": (16, 4, 1, 1), "b": (8, 1, 3, 3), "c": (8, 8, 1, 1), "d": (8, 16, 3, 3)},
+    JOINED: {"a": (8, 4, 1, 1), "b": (8, 4, 3, 3), "c": (4, 16, 1, 1), "d": (8, 24, 3, 3)},
+}
+
+
+def network(text: str, side: int = 90) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(text.replace("SIDE", str(side)))
     random = np.random.default_rng(0)
-    shapes = {"a": (16, 4, 1, 1), "b": (8, 1, 3, 3), "c": (8, 8, 1, 1), "d": (8, 16, 3, 3)}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in shapes]
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in SHAPES[text]]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    for name, shape in shapes.items():
+    for name, shape in SHAPES[text].items():
         array = (random.standard_normal(shape) * (random.random(shape) < 0.6)).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return model
 
 
+def planned(model: onnx.ModelProto, budget: int) -> Plan:
+    target = resolve_target("host")
+    core = dataclasses.replace(target.core, band_bytes=budget)
+    return compiled.plan_of(model, dataclasses.replace(target, core=core))
+
+
+def steps_of(plan: Plan, op: str) -> list[int]:
+    """Return how many steps every layer of an operator takes."""
+    layers = [i for i, layer in enumerate(plan.layers) if layer.op == op]
+    return [sum(step.layer == i for step in plan.steps) for i in layers]
+
+
+def check(plan: Plan, model: onnx.ModelProto) -> None:
+    inputs = compiled.random_inputs(model)
+    for name, expected in compiled.expected(model, inputs).items():
+        for threads in (1, 3):
+            for in_bands in (False, True):
+                found = compiled.run_plan(plan, inputs, threads=threads, in_bands=in_bands)[name]
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("budget", [0, 64 << 10, 1 << 20])
 def test_halves_of_a_split(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     monkeypatch.setattr(bands, "PIECE_BYTES", 4096)
-    target = resolve_target("host")
-    core = dataclasses.replace(target.core, band_bytes=budget)
-    plan = compiled.plan_of(network(), dataclasses.replace(target, core=core))
-    split = next(i for i, layer in enumerate(plan.layers) if layer.op == "Split")
-    assert not any(step.layer == split for step in plan.steps)
-    assert any(arg.offset_bytes for s in plan.steps for arg in s.args if arg.space == "arena")
-    inputs = compiled.random_inputs(network())
-    expected = compiled.expected(network(), inputs)["y"]
-    for threads in (1, 3):
-        for in_bands in (False, True):
-            found = compiled.run_plan(plan, inputs, threads=threads, in_bands=in_bands)["y"]
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    plan = planned(network(SHUFFLED), budget)
+    assert steps_of(plan, "Split") == [0]
+    check(plan, network(SHUFFLED))
+
+
+@pytest.mark.parametrize("budget", [0, 64 << 10, 1 << 20])
+@pytest.mark.parametrize("side", [90, 7, 1])
+def test_what_is_joined_is_made_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, budget: int, side: int
+) -> None:
+    monkeypatch.setattr(bands, "PIECE_BYTES", 4096)
+    model = network(JOINED, side)
+    plan = planned(model, budget)
+    # A kernel of one pixel may write behind its channels.
+    assert steps_of(plan, "Concat") == ([0, 0] if side > 1 else [2, 3])
+    check(plan, model)
+
+
+def test_what_is_joined_twice_is_copied_once() -> None:
+    model = network(JOINED, 20)
+    joined = next(node for node in model.graph.node if node.output[0] == "all")
+    joined.input[:] = ["left", "right", "next", "x"]
+    plan = planned(model, 0)
+    assert sum(steps_of(plan, "Concat")) == 2
+    check(plan, model)
