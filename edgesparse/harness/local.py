@@ -15,11 +15,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgesparse.errors import BundleError, DeviceError
+from edgesparse.errors import BundleError, DeviceError, OutputError
+from edgesparse.files import temporary_folder
 from edgesparse.harness import conditions, cpus
 from edgesparse.harness.browser import FILES, find_chromium, page_command
 from edgesparse.harness.session import ProcessSession
@@ -298,11 +298,10 @@ def fresh_copy(bundle: Bundle) -> Iterator[Bundle]:
     root = pathlib.Path(bundle.path).resolve()
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesparse-"))
-            copied = pathlib.Path(folder)
+            copied = stack.enter_context(temporary_folder())
             shutil.copyfile(root / "weights.bin", copied / "weights.bin")
             (copied / "runner").symlink_to(root / "runner")  # temporary files may not be executed
-        except OSError:
+        except (OSError, OutputError):
             yield bundle
             return
         fresh = copy.copy(bundle)

@@ -42,7 +42,7 @@ class Softmax:
 
         def body(first: Expr, last: Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             def each(line: Line) -> None:
-                peak = line.fold(-math.inf, larger, lambda v: v.load(x))
+                peak = line.fold(-math.inf, _larger, lambda v: v.load(x))
                 if self.log:
                     _log_softmax(line, x, y, peak)
                 else:
@@ -53,7 +53,7 @@ class Softmax:
         return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
 
-def larger(a: Expr, b: Expr) -> Expr:
+def _larger(a: Expr, b: Expr) -> Expr:
     """Return the larger one, in one instruction; a NaN may be lost, which e^(x - max x) keeps."""
     return tirx.Select(a < b, b, a)
 

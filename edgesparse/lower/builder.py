@@ -148,20 +148,20 @@ class PlanBuilder:
     def output(self, value: ir.Value, layout: Layout) -> Tensor:
         """Make the arena buffer of a node's output, or its part of what it is joined to."""
         place = self._places.get(value)
-        if place is not None and layout == wanted_layout(value, self.lanes):
+        if place is not None and layout == self.wanted(value):
             whole = self._whole(place.whole)
             tensor = dataclasses.replace(whole, layout=layout, offset=place.offset, is_part=True)
-        elif any(place.whole is value for place in self._places.values()):
-            tensor = self._whole(value)
+        elif value in self._wholes:  # some of its parts are made already
+            tensor = self._wholes[value]
         else:
             tensor = self.new(layout, dtype_of(value), value.name or "?")
         self._tensors[value] = tensor
         return tensor
 
     def _whole(self, value: ir.Value) -> Tensor:
-        """Return the memory of a Concat's result, which may be wanted before the Concat is."""
+        """Return the memory of a Concat's result, which is wanted before the Concat is."""
         if value not in self._wholes:
-            layout = wanted_layout(value, self.lanes)
+            layout = self.wanted(value)
             self._wholes[value] = self.new(layout, dtype_of(value), value.name or "?")
         return self._wholes[value]
 

@@ -8,41 +8,31 @@ import compiled
 import numpy as np
 import onnx
 import pytest
+import texts
 
 from edgesparse.lower import bands
 from edgesparse.plan import Plan
 from edgesparse.target import resolve_target
 
-SHUFFLED = """
-    <ir_version: 9, opset_import: ["": 20]>
-    halves (float[1,4,90,70] x) => (float[1,8,90,70] y)
-    <float[16,4,1,1] a, float[8,1,3,3] b, float[8,8,1,1] c, float[8,16,3,3] d,
-     int64[2] n = {8, 8}> {
-        wide = Conv <pads = [0, 0, 0, 0]> (x, a)
-        relu = Relu (wide)
-        left, right = Split <axis = 1> (relu, n)
-        deep = Conv <group = 8, pads = [1, 1, 1, 1]> (right, b)
-        mixed = Conv (deep, c)
-        sum = Add (mixed, right)
-        both = Concat <axis = 1> (sum, left)
-        y = Conv <pads = [1, 1, 1, 1]> (both, d)
-    }
-"""
-
-
-JOINED = """
-    <ir_version: 9, opset_import: ["": 20]>
-    joined (float[1,4,SIDE,SIDE] x) => (float[1,8,SIDE,SIDE] y, float[1,8,SIDE,SIDE] left)
-    <float[8,4,1,1] a, float[8,4,3,3] b, float[4,16,1,1] c, float[8,24,3,3] d> {
-        narrow = Conv (x, a)
-        left = Relu (narrow)
-        right = Conv <pads = [1, 1, 1, 1]> (x, b)
-        both = Concat <axis = 1> (left, right)
-        next = Conv (both, c)
-        all = Concat <axis = 1> (both, next, x)
-        y = Conv <pads = [1, 1, 1, 1]> (all, d)
-    }
-"""
+SHUFFLED = """(float[1,4,90,70] x) => (float[1,8,90,70] y) {
+    wide = Conv <pads = [0, 0, 0, 0]> (x, a)
+    relu = Relu (wide)
+    left, right = Split <axis = 1> (relu, n)
+    deep = Conv <group = 8, pads = [1, 1, 1, 1]> (right, b)
+    mixed = Conv (deep, c)
+    sum = Add (mixed, right)
+    both = Concat <axis = 1> (sum, left)
+    y = Conv <pads = [1, 1, 1, 1]> (both, d)
+}"""
+JOINED = """(float[1,4,SIDE,SIDE] x) => (float[1,8,SIDE,SIDE] y, float[1,8,SIDE,SIDE] left) {
+    narrow = Conv (x, a)
+    left = Relu (narrow)
+    right = Conv <pads = [1, 1, 1, 1]> (x, b)
+    both = Concat <axis = 1> (left, right)
+    next = Conv (both, c)
+    all = Concat <axis = 1> (both, next, x)
+    y = Conv <pads = [1, 1, 1, 1]> (all, d)
+}"""
 SHAPES = {
     SHUFFLED: {"a": (16, 4, 1, 1), "b": (8, 1, 3, 3), "c": (8, 8, 1, 1), "d": (8, 16, 3, 3)},
     JOINED: {"a": (8, 4, 1, 1), "b": (8, 4, 3, 3), "c": (4, 16, 1, 1), "d": (8, 24, 3, 3)},
@@ -50,15 +40,13 @@ SHAPES = {
 
 
 def network(text: str, side: int = 90) -> onnx.ModelProto:
-    model = onnx.parser.parse_model(text.replace("SIDE", str(side)))
     random = np.random.default_rng(0)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in SHAPES[text]]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for name, shape in SHAPES[text].items():
-        array = (random.standard_normal(shape) * (random.random(shape) < 0.6)).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return model
+    weights = {
+        name: random.standard_normal(shape) * (random.random(shape) < 0.6)
+        for name, shape in SHAPES[text].items()
+    }
+    halves = {"n": np.array([8, 8])} if text == SHUFFLED else {}
+    return texts.proto(text.replace("SIDE", str(side)), **halves, **weights)
 
 
 def planned(model: onnx.ModelProto, budget: int) -> Plan:
