@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgesparse import winograd
 from edgesparse.formats import pattern_masks, superset_table
 from edgesparse.target import CpuModel
-from edgesparse.tiling import Block
+from edgesparse.tiling import Block, vectors_of
 
 LINE_BYTES = 64
 PAGE_BYTES = 4096
@@ -30,6 +31,8 @@ FAR_LINE_CYCLES = 116
 BANDED_BYTES = 256 << 10
 # Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
 STREAMED_BYTES_PER_CYCLE = 10
+# Tiles that are read, transformed and written, in L2; set by ResNet-18's layers on two targets.
+TRANSFORMED_BYTES_PER_CYCLE = 9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,6 +212,37 @@ def gemm_cycles(
         turned = TURNED_CYCLES * pixels * vectors * lanes
         cycles += block.tiles * (columns * (busier + core.not_hidden * other) + groups * turned)
     return cycles
+
+
+def winograd_cycles(
+    work: Work,
+    outputs: int,
+    channels: tuple[int, int],
+    blocks: Sequence[Block],
+    lanes: int,
+    core: CpuModel,
+) -> float:
+    """Return predicted cycles of a 3x3 convolution by transforms of tiles.
+
+    Args:
+        work: Of one place of a tile.
+        outputs: Of a tile along an axis.
+        channels: Input and output channels.
+        blocks: How the tiles are covered, in one place.
+        lanes: float32 lanes of a vector.
+        core: The core.
+    """
+    places, pixels = winograd.products_of(outputs), outputs**2
+    around = 0.0
+    for planes, steps, moved in zip(
+        channels,
+        winograd.transform_steps(outputs),
+        (2 * places + 2 * pixels, places + 3 * pixels),  # haloed, transformed; and back, cropped
+        strict=True,
+    ):
+        vector = steps / core.fma_per_cycle + moved * lanes * 4 / TRANSFORMED_BYTES_PER_CYCLE
+        around += planes * vectors_of(blocks) * vector
+    return places * spmm_cycles(work, blocks, lanes, core) + around / core.pace
 
 
 def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,21 @@ def pack_blocks(
         block = pack(weight[:, first:last], group, patterns)
         packed.append(dataclasses.replace(block, columns=block.columns + np.int32(first)))
     return packed
+
+
+def block_diagonal(blocks: Sequence[GroupedPatterns]) -> GroupedPatterns:
+    """Return the matrix that has packed matrices, whose groups come out even, on its diagonal."""
+    first = blocks[0]
+    starts = np.cumsum([0, *(block.cols for block in blocks)])
+    columns = [block.columns + np.int32(at) for block, at in zip(blocks, starts, strict=False)]
+    return dataclasses.replace(
+        first,
+        rows=sum(block.rows for block in blocks),
+        cols=int(starts[-1]),
+        counts=np.concatenate([block.counts for block in blocks]),
+        columns=np.concatenate(columns),
+        values=np.concatenate([block.values for block in blocks]),
+    )
 
 
 def unpack(packed: GroupedPatterns) -> Floats:

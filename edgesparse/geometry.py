@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgesparse import winograd
 from edgesparse.layout import Layout, plane_lanes
 from edgesparse.plan import align_up
 from edgesparse.tiling import (
@@ -30,7 +31,7 @@ from edgesparse.tiling import (
 # less than this share of the vectors. (7x7 in vectors of 16: four of seven.)
 TIGHT_BELOW = 0.85
 
-Kind = Literal["spmm", "gemv", "depthwise"]
+Kind = Literal["spmm", "gemv", "depthwise", "winograd"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,6 +138,39 @@ def operator_of(node: ir.Node, lanes: int) -> Operator:
     if node.op_type == "Conv":
         return _conv_operator(node, lanes)
     return _linear_operator(node, lanes)
+
+
+def has_short_convolution(operator: Operator) -> bool:
+    """Whether Winograd's transforms of tiles compute an operator: one image, 3x3, steps of one."""
+    window = operator.window
+    return (
+        operator.kind == "spmm"
+        and window.kernel == (winograd.TAPS, winograd.TAPS)
+        and window.strides == window.dilations == (1, 1)
+        and operator.groups == operator.images == 1
+    )
+
+
+def tiles_of(operator: Operator, outputs: int) -> Operator:
+    """Return what slides from tile to tile of so many outputs along an axis; taps are places."""
+    window = winograd.window_of_tiles(operator.window, outputs)
+    cols = operator.in_layout.channels * winograd.products_of(outputs)
+    return dataclasses.replace(operator, window=window, cols=cols)
+
+
+def product_of_tiles(rows: int, cols: int, places: int, tiles: int, lanes: int) -> Operator:
+    """Return the product of a block of transformed tiles, block diagonal by their places.
+
+    Args:
+        rows: Of all places.
+        cols: Of all places.
+        places: Of a tile.
+        tiles: Of the block, whole vectors.
+        lanes: float32 lanes of a vector.
+    """
+    read, written = (Layout.planes((channels, tiles), 0, lanes) for channels in (cols, rows))
+    window = Window(1, tiles, (1, 1))
+    return Operator("spmm", rows, cols, 1, window, read, written, places, residual=False)
 
 
 def matrix_of(node: ir.Node) -> npt.NDArray[np.float32]:

@@ -35,7 +35,8 @@ from edgesparse.user_cache import CACHE_VARIABLE, cache_path
 # What the code of a linear operator comes from, beside the pattern pass' decision.
 _SOURCES = (
     "kernels", "kernels_arm", "kernels_wasm", "codegen.py", "formats.py", "geometry.py",
-    "layout.py", "lower/linear.py", "lower/operands.py", "lower/spmm.py", "tiling.py",
+    "layout.py", "lower/gemv.py", "lower/linear.py", "lower/operands.py", "lower/spmm.py",
+    "lower/winograd.py", "tiling.py", "winograd.py",
 )  # fmt: skip
 
 _HINT = f"choose another folder with the environment variable {CACHE_VARIABLE}"

@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgesparse import cost, kernels_arm, kernels_wasm
+from edgesparse import cost, kernels_arm, kernels_wasm, winograd
 from edgesparse.formats import all_patterns, full_pattern, union_columns
-from edgesparse.geometry import Kind, Operator
+from edgesparse.geometry import Kind, Operator, has_short_convolution
+from edgesparse.geometry import tiles_of as tiles_of_operator
 from edgesparse.passes.pattern_sets import reduced_patterns
+from edgesparse.plan import align_up
 from edgesparse.target import CpuModel, Target
-from edgesparse.tiling import vectors_of
+from edgesparse.tiling import flat_blocks, vectors_of
 
 GROUPS = (1, 2, 3, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
@@ -44,6 +46,11 @@ MIN_GAIN = 1.08
 # ... where at least this share of the weights is not zero.
 FEW_ZEROS = 0.75
 
+# What a block of transformed tiles and their products may take of the cache.
+HELD_BYTES = 1 << 20
+# How many more bytes the weights of a layer may take for being transformed.
+MOST_GROWTH_BYTES = 2 << 20
+
 Weight = npt.NDArray[np.float32]
 
 
@@ -61,6 +68,8 @@ class Candidate:
         label: For people.
         kernel: The kernel family.
         loads: Vectors of pixels that it loads; 0 where single pixels are.
+        outputs: Of a tile along an axis, for Winograd's transforms.
+        block: Tiles that should not be exceeded by a block of them.
     """
 
     group: int
@@ -72,6 +81,8 @@ class Candidate:
     label: str
     kernel: Kind = "spmm"
     loads: int = 0
+    outputs: int = 0
+    block: int = 0
 
 
 def predicted_us(operator: Operator, candidate: Candidate, target: Target) -> float:
@@ -84,9 +95,9 @@ def ranked(
 ) -> list[Candidate]:
     """Return the candidates of an operator that is not depthwise, the best predicted first.
 
-    Where zeros are few and skipping them is predicted to gain next to nothing, the kernel that
-    skips none comes first: predictions are not that exact, and a sparse build must not be slower
-    than a dense one.
+    Where zeros are few, or a dense build would transform tiles, and skipping zeros is predicted to
+    gain next to nothing, the kernel that skips none comes first: predictions are not that exact,
+    and a sparse build must not be slower than a dense one.
 
     Args:
         operator: What the node is to the kernels.
@@ -95,10 +106,11 @@ def ranked(
         groups: Rows of a group to consider; all by default.
     """
     found = sorted(candidates(operator, weight, target, groups), key=lambda c: c.cycles)
-    if not found or operator.groups * np.count_nonzero(weight) < FEW_ZEROS * weight.size:
+    safe = next((c for c in found if len(c.patterns) == 1 and c.group > 1), None)
+    if safe is None:
         return found
-    safe = next((c for c in found if len(c.patterns) == 1 and c.group > 1), found[0])
-    if safe.cycles < MIN_GAIN * found[0].cycles:
+    are_few = operator.groups * np.count_nonzero(weight) >= FEW_ZEROS * weight.size
+    if (are_few or safe.outputs) and safe.cycles < MIN_GAIN * found[0].cycles:
         found.remove(safe)
         found.insert(0, safe)
     return found
@@ -116,6 +128,8 @@ def candidates(
         if group == 1 or group <= operator.rows:
             found += _group_candidates(operator, weight, group, target)
     yield from found if operator.is_flat else _with_split_loads(found, target.core)
+    if groups is None and has_short_convolution(operator):
+        yield from _winograd_candidates(operator, weight, target)
     is_odd = not operator.is_flat or _filled(operator, target) < WELL_FILLED
     if groups is None and target.lanes >= GEMM_LANES and is_odd:
         yield from _gemm_candidates(operator, weight, target)
@@ -234,3 +248,39 @@ def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iter
         cycles = cost.gemm_cycles(columns, groups, vectors, blocks, lanes, core, planes)
         label = f"{group} rows in the lanes x {pixels} pixels"
         yield Candidate(group, full_pattern(group), pixels, 1, False, cycles, label, "gemv")
+
+
+def _winograd_candidates(operator: Operator, weight: Weight, target: Target) -> Iterator[Candidate]:
+    core, lanes, channels = target.core, target.lanes, operator.in_layout.channels
+    used = np.any(weight.reshape(operator.rows, channels, -1), axis=2, keepdims=False)
+    for outputs, (group, tiles) in itertools.product(winograd.PAIRS, tiles_of(target).items()):
+        growth = 4 * operator.rows * channels * (winograd.products_of(outputs) - winograd.TAPS**2)
+        if group == 1 or group > operator.rows or growth > MOST_GROWTH_BYTES:
+            continue
+        span = tiles_of_operator(operator, outputs).window.span
+        rows = align_up(operator.rows, group)
+        work = cost.work_of(used, group).under(full_pattern(group))
+        most = HELD_BYTES // (4 * winograd.products_of(outputs) * (channels + rows))
+        for vectors in tiles:
+            if not cost.fits_registers(group, vectors, core):
+                continue
+            blocks = [
+                block
+                for _, size in winograd.blocks_of_tiles(span, lanes, vectors, most)
+                for block in flat_blocks(size, lanes, vectors)
+            ]
+            planes = (channels, operator.rows)
+            cycles = cost.winograd_cycles(work, outputs, planes, blocks, lanes, core)
+            label = f"Winograd, tiles of {outputs}x{outputs}, {group}x{vectors * lanes}"
+            yield Candidate(
+                group,
+                full_pattern(group),
+                vectors,
+                1,
+                False,
+                cycles,
+                label,
+                "winograd",
+                outputs=outputs,
+                block=most,
+            )

@@ -19,6 +19,7 @@ from edgesparse.passes import editing
 from edgesparse.passes.candidates import Candidate, candidates, predicted_us, ranked
 from edgesparse.target import Target
 from edgesparse.tiling import row_starts
+from edgesparse.winograd import TAPS, products_of
 
 DECISION_KEY = "edgesparse.decision"
 # Rows of a depthwise tile: at a stride fewer rows of a window overlap.
@@ -115,7 +116,7 @@ def _explain(
     dense: Candidate,
     target: Target,
 ) -> dict[str, Any]:
-    rival = next((c for c in ranked if (c.group, c.patterns) != (best.group, best.patterns)), None)
+    rival = next((c for c in ranked if _format_of(c) != _format_of(best)), None)
     best_us, dense_us = (predicted_us(operator, c, target) for c in (best, dense))
     rival_us = predicted_us(operator, rival, target) if rival else None
     runner_up = f"{rival.label}: {rival_us:.1f} us" if rival else None
@@ -123,6 +124,9 @@ def _explain(
     reason = f"predicted {best_us:.1f} us; dense would take {dense_us:.1f} us ({speedup:.2f}x)"
     if runner_up:
         reason += f"; next best {runner_up}"
+    if best.outputs:
+        growth = products_of(best.outputs) / TAPS**2
+        reason += f"; zeros are not skipped, and the weights take {growth:.1f} times the memory"
     single = next((c for c in ranked if c.group == 1), None)
     if single and 1 not in (best.group, rival.group if rival else 1) and speedup > 1:
         reason += f"; {single.label}: {predicted_us(operator, single, target):.1f} us"
@@ -134,12 +138,17 @@ def _explain(
         "tile": best.tile_vectors,
         "k_blocks": best.k_blocks,
         "panel": best.panel,
+        **({"outputs": best.outputs, "block": best.block} if best.outputs else {}),
         "predicted_us": best_us,
         "predicted_dense_us": dense_us,
         "speedup": speedup,
         "runner_up": runner_up,
         "reason": reason,
     }
+
+
+def _format_of(candidate: Candidate) -> tuple[Any, ...]:
+    return candidate.group, candidate.patterns, candidate.outputs
 
 
 def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:

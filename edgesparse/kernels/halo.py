@@ -183,11 +183,13 @@ def _emit_row(
 
     _emit_zeros(y, write, left, window.lanes)
     if left + align_up(columns, window.lanes) > window.pitch:
-        _emit_fitting(copy, columns, fitting_lanes(columns, window.lanes) if stride <= 2 else 1)
+        lanes = fitting_lanes(columns, window.lanes) if stride in tir.STRIDES else 1
+        _emit_fitting(copy, columns, lanes)
     else:
-        vectors = -(-columns // window.lanes) if stride <= 2 else 0
-        if stride == 2 and first + 2 * vectors * window.lanes > window.width + window.lanes:
-            vectors -= 1  # its second load would leave the buffer's slack
+        vectors = -(-columns // window.lanes) if stride in tir.STRIDES else 0
+        reach = (window.width + window.lanes - first) // (stride * window.lanes)
+        if stride > 1:
+            vectors = min(vectors, reach)  # the next one's loads would leave the buffer's slack
         _emit_overshooting(copy, columns, vectors, window.lanes)
     for column in range(left + columns, window.row_elements):
         tir.store(y, write + column, tir.splat(0.0))

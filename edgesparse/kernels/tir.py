@@ -254,14 +254,18 @@ def const_i32(value: int) -> Expr:
     return tirx.const(value, "int32")
 
 
+# Distances between elements that are loaded as vectors.
+STRIDES = (1, 2, 4)
+
+
 def load_strided(buffer: Buffer, index: Expr, lanes: int, stride: int) -> Expr:
-    """Return every `stride`-th (1 or 2) element from `index`; reads up to `stride · lanes`."""
+    """Return every `stride`-th element (of `STRIDES`) from `index`; reads `stride · lanes`."""
     if stride == 1:
         return load(buffer, index, lanes)
     if lanes == 1:
         return load(buffer, index)
-    pair = [load(buffer, index, lanes), load(buffer, index + lanes, lanes)]
-    return tirx.Shuffle(pair, list(range(0, 2 * lanes, 2)))
+    vectors = [load(buffer, index + k * lanes, lanes) for k in range(stride)]
+    return tirx.Shuffle(vectors, list(range(0, stride * lanes, stride)))
 
 
 def is_nan(x: Expr) -> Expr:

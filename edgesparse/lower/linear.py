@@ -1,4 +1,4 @@
-"""Conv and Linear with constant weights: to SpMM, GEMV or depthwise kernels."""
+"""Conv and Linear with constant weights: to SpMM, GEMV, Winograd or depthwise kernels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.gemv import lower_gemv
 from edgesparse.lower.operands import epilogue
 from edgesparse.lower.spmm import lower_spmm
+from edgesparse.lower.winograd import lower_winograd
 from edgesparse.plan import Arg
 
 
@@ -29,6 +30,8 @@ def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
         _depthwise(b, node, operator, decision, x, residual, y)
     elif decision["kernel"] == "gemv":
         lower_gemv(b, node, operator, decision, x, residual, y)
+    elif decision["kernel"] == "winograd":
+        lower_winograd(b, node, operator, decision, x, residual, y)
     else:
         lower_spmm(b, node, operator, decision, x, residual, y)
 

@@ -50,13 +50,18 @@ def lower_spmm(
     y: Tensor,
 ) -> None:
     """Lower a product by the grouped-pattern kernel; a tight window's output is cropped."""
+    packed = pack_blocks(
+        matrix_of(node), decision["group"], tuple(decision["patterns"]), decision["k_blocks"]
+    )
+    bias = constant_of(node, 2)
+    source = haloed(b, operator, x)
     extra = [residual.read()] if residual else []
     finish = epilogue(node, residual)
     if not operator.window.is_tight:
-        _product(b, node, operator, decision, finish, x, extra, y)
+        lower_product(b, operator, decision, packed, bias, source, y, finish, extra)
         return
     sums = b.scratch(operator.rows * operator.product_stride, "sums")
-    _product(b, node, operator, decision, {}, x, [], sums)
+    lower_product(b, operator, decision, packed, bias, source, sums)
     b.call(_crop(operator, finish), sums.read(), *extra, y.write())
 
 
@@ -76,25 +81,35 @@ def _crop(operator: Operator, finish: dict[str, Any]) -> Crop:
     )
 
 
-def _product(
+def lower_product(
     b: PlanBuilder,
-    node: ir.Node,
     operator: Operator,
     decision: dict[str, Any],
-    finish: dict[str, Any],
-    x: Tensor,
-    extra: list[Arg],
+    packed: Sequence[GroupedPatterns],
+    bias: npt.NDArray[np.float32],
+    source: Tensor,
     y: Tensor,
+    finish: dict[str, Any] | None = None,
+    extra: Sequence[Arg] = (),
 ) -> None:
-    packed = pack_blocks(
-        matrix_of(node), decision["group"], tuple(decision["patterns"]), decision["k_blocks"]
-    )
-    kernel = _spmm_kernel(b, operator, decision, packed, finish)
-    source = haloed(b, operator, x)
+    """Lower the product of a packed matrix and what its columns are read from.
+
+    Args:
+        b: The builder.
+        operator: What is computed.
+        decision: How.
+        packed: The matrix, in blocks of columns.
+        bias: (rows,).
+        source: Planes, haloed where the operator's window needs that.
+        y: What is written, with the operator's `product_stride`.
+        finish: Epilogue of the kernel.
+        extra: What the epilogue reads.
+    """
+    kernel = _spmm_kernel(b, operator, decision, packed, finish or {})
     tables = (
         b.constant(np.concatenate([_counts(block) for block in packed])),
         b.constant(chunk_starts(packed, kernel.chunks)),
-        b.constant(constant_of(node, 2)),
+        b.constant(bias),
     )
     if kernel.panel:
         panel = b.pieces(kernel.panel_elements, min(kernel.parts, PANELS), "panels")
