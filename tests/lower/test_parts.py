@@ -113,6 +113,16 @@ def test_what_is_joined_twice_is_copied_once() -> None:
     check(plan, model)
 
 
+@pytest.mark.parametrize("parts", [("next", "both", "next"), ("left", "both"), ("both", "left")])
+def test_what_is_joined_twice_in_one_place_is_copied_within_it(parts: tuple[str, ...]) -> None:
+    model = network(JOINED, 20)
+    joined = next(node for node in model.graph.node if node.output[0] == "all")
+    joined.input[:] = parts
+    plan = planned(model, 0)
+    assert sum(steps_of(plan, "Concat")) == 1
+    check(plan, model)
+
+
 @pytest.mark.parametrize("budget", [0, 64 << 10])
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_all_of_a_dense_block_is_made_in_its_place(
