@@ -28,6 +28,7 @@ from edgesparse.passes.fuse_activation import FuseActivationPass
 from edgesparse.passes.fuse_residual import FuseResidualPass
 from edgesparse.passes.gather_patches import GatherPatchesPass
 from edgesparse.passes.merge_clamps import MergeClampsPass
+from edgesparse.passes.nest_concats import NestConcatsPass
 from edgesparse.passes.recognise_activation import RecogniseActivationPass
 from edgesparse.passes.recognise_layer_norm import RecogniseLayerNormPass
 from edgesparse.passes.remove_dead_channels import RemoveDeadChannelsPass
@@ -87,7 +88,8 @@ PIPELINE: tuple[Stage, ...] = (
         takes_target=True,
     ),
     Stage(SelectPatternPass, "last of those that look at weights", takes_target=True),
-    Stage(ChooseLayoutPass, "last: the graph stands, only memory order is open"),
+    Stage(ChooseLayoutPass, "once all is computed as it will be: only memory is open"),
+    Stage(NestConcatsPass, "last: only what is laid out alike can lie in one place"),
 )
 
 

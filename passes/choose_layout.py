@@ -6,7 +6,8 @@
 
 Linear operators and windows fix the layout of what they touch; elementwise operators pass it on to
 operands and results of the same shape, so that no copy stands between a convolution and its
-activation, residual or scale. A part of a tensor that is only joined to others lies as they will.
+activation, residual or scale. What is a part of a tensor or joins some, and is only joined to
+others, lies as they will.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ELEMENTWISE_OPS = frozenset({
     "HardSwish", "LayerNormalization", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg",
     "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Silu", "Softplus", "Sqrt", "Sub", "Tanh",
 })  # fmt: skip
+
+# What these make may lie where it is taken from, or where it is joined to others.
+_PARTS = frozenset({"Concat", "Slice", "Split"})
 
 
 class ChooseLayoutPass(ir.passes.InPlacePass):
@@ -80,12 +84,12 @@ def _spread(node: ir.Node, chosen: dict[ir.Value, int]) -> bool:
 
 
 def _spread_to_parts(concat: ir.Node, chosen: dict[ir.Value, int]) -> bool:
-    """Pass the layout of what is joined on to parts of other tensors, which then need no copy."""
+    """Pass the layout of what is joined on to parts and smaller joins, which then need no copy."""
     axis = chosen.get(concat.outputs[0])
     if axis is None:
         return False
     makers = [(value, value.producer()) for value in concat.inputs if value is not None]
-    parts = [v for v, maker in makers if maker is not None and maker.op_type in ("Slice", "Split")]
+    parts = [v for v, maker in makers if maker is not None and maker.op_type in _PARTS]
     fresh = [value for value in parts if value not in chosen]
     chosen.update(dict.fromkeys(fresh, axis))
     return bool(fresh)

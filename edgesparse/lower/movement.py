@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -97,18 +98,13 @@ def lower_concat(b: PlanBuilder, node: ir.Node) -> None:
     first = 0
     for view in views:
         offset = first * layout.strides[axis]
-        if not _lies_at(view, target, offset):
+        if view.tensor is None or view.tensor.buffer is not target.buffer:
             move(b, view, target, layout.strides, offset)
+        elif view.tensor.offset != target.offset + offset:
+            # Made in another place of the same memory: no more than its copy is written.
+            place = dataclasses.replace(view.tensor, offset=target.offset + offset, is_part=True)
+            move(b, view, place, layout.strides, 0)
         first += view.shape[axis]
-
-
-def _lies_at(view: View, target: Tensor, offset: int) -> bool:
-    tensor = view.tensor
-    return (
-        tensor is not None
-        and tensor.buffer is target.buffer
-        and tensor.offset == target.offset + offset
-    )
 
 
 def lower_expand(b: PlanBuilder, node: ir.Node) -> None:

@@ -2,7 +2,8 @@
 
 A Concat along the channels puts planes behind planes. Its result's memory is there before its
 inputs are made, and each is made in its place: DenseNet's blocks, the skips of a U-Net, YOLO's
-branches. What is joined twice is in one place and is copied to the other.
+branches. What is joined twice is in one place and is copied to the other, unless one Concat reads
+the other's result (`passes/nest_concats.py`).
 
 Source: Pleiss et al., Memory-Efficient Implementation of DenseNets, 2017, section 3 (shared
 storage).

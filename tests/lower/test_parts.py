@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import compiled
+import graphs
 import numpy as np
 import onnx
 import pytest
@@ -47,6 +48,18 @@ def network(text: str, side: int = 90) -> onnx.ModelProto:
     }
     halves = {"n": np.array([8, 8])} if text == SHUFFLED else {}
     return texts.proto(text.replace("SIDE", str(side)), **halves, **weights)
+
+
+def dense_block(newest_first: bool) -> onnx.ModelProto:
+    g = graphs.Graph()
+    y = g.input("x", (1, 8, 90, 90))
+    features = [y]
+    for width in (8, 12, 16):
+        y = g.op("Relu", g.batch_norm(y, width))
+        new = g.conv(y, width, 4, 3, zeros=0.5)
+        features = [new, *features] if newest_first else [*features, new]
+        y = g.op("Concat", *features, axis=1)
+    return g.build(g.conv(y, 20, 8))
 
 
 def planned(model: onnx.ModelProto, budget: int) -> Plan:
@@ -94,7 +107,30 @@ def test_what_is_joined_is_made_in_its_place(
 def test_what_is_joined_twice_is_copied_once() -> None:
     model = network(JOINED, 20)
     joined = next(node for node in model.graph.node if node.output[0] == "all")
-    joined.input[:] = ["left", "right", "next", "x"]
+    joined.input[:] = ["right", "left", "next", "x"]
     plan = planned(model, 0)
     assert sum(steps_of(plan, "Concat")) == 2
+    check(plan, model)
+
+
+@pytest.mark.parametrize("parts", [("next", "both", "next"), ("left", "both"), ("both", "left")])
+def test_what_is_joined_twice_in_one_place_is_copied_within_it(parts: tuple[str, ...]) -> None:
+    model = network(JOINED, 20)
+    joined = next(node for node in model.graph.node if node.output[0] == "all")
+    joined.input[:] = parts
+    plan = planned(model, 0)
+    assert sum(steps_of(plan, "Concat")) == 1
+    check(plan, model)
+
+
+@pytest.mark.parametrize("budget", [0, 64 << 10])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_all_of_a_dense_block_is_made_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, budget: int, newest_first: bool
+) -> None:
+    monkeypatch.setattr(bands, "PIECE_BYTES", 4096)
+    model = dense_block(newest_first)
+    plan = planned(model, budget)
+    assert steps_of(plan, "Concat") == [0, 0, 0]
+    assert bool(plan.chains) == bool(budget)
     check(plan, model)

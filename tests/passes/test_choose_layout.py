@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx_ir as ir
+import texts
 from compiled import assert_same_as_onnxruntime
 from linear_models import conv_model, model_of, sparse
 from onnx import helper
@@ -34,6 +35,26 @@ def test_elementwise_operators_pass_planes_on():
         {"x": shape, "z": shape},
         {"y": shape},
         {"w": sparse((5, 5, 1, 1), 0.5)},
+    )
+    plan = assert_same_as_onnxruntime(model)
+    copies = [step for step in plan.steps if "copy" in step.symbol]
+    assert len(copies) == len(plan.inputs) + len(plan.outputs)
+
+
+def test_a_join_that_is_only_joined_again_is_made_of_planes():
+    model = texts.proto(
+        """(float[1, 4, 7, 9] x) => (float[1, 4, 7, 9] y) {
+            a = Conv (x, v)
+            b = Conv (a, w)
+            ab = Concat <axis = 1> (a, b)
+            c = Conv (b, w)
+            abc = Concat <axis = 1> (ab, c)
+            abcx = Concat <axis = 1> (abc, x)
+            y = Conv (abcx, z)
+        }""",
+        v=texts.random(8, 4, 1, 1),
+        w=texts.random(8, 8, 1, 1),
+        z=texts.random(4, 28, 1, 1),
     )
     plan = assert_same_as_onnxruntime(model)
     copies = [step for step in plan.steps if "copy" in step.symbol]
