@@ -19,6 +19,7 @@ import click
 
 from edgesparse.cli.app import app
 from edgesparse.errors import EdgeSparseError
+from edgesparse.leaving import leaving_tidily
 
 _STDERR = 2
 _INTERRUPTED = 130
@@ -34,7 +35,7 @@ _ASKED_FOR_HELP: tuple[type[click.UsageError], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _prepare_streams()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), leaving_tidily():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         try:
