@@ -17,7 +17,7 @@ from typing import TextIO
 
 import click
 
-from edgesparse.cli.app import app
+from edgesparse.cli.app import ClosedPipeError, app
 from edgesparse.errors import EdgeSparseError
 from edgesparse.leaving import leaving_tidily
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return _INTERRUPTED
-        except BrokenPipeError:
+        except (BrokenPipeError, ClosedPipeError):
             _silence_stdout()
             return _BROKEN_PIPE
         except OSError as error:
