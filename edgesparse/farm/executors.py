@@ -35,13 +35,20 @@ def opened_executor(kind: str, workers: int) -> Iterator[Executor]:
 
     Raises:
         DeviceError: Ray is not installed.
+        EdgeSparseError: The system gives no locks that processes can share.
     """
     if kind == "ray":
         yield RayExecutor()
         return
     # Not forked: threads of the progress display hold locks.
     context = multiprocessing.get_context("spawn")
-    pool = Pool(workers, context, prepare_worker)
+    try:
+        pool = Pool(workers, context, prepare_worker)
+    except OSError as error:
+        raise EdgeSparseError(
+            f"cannot make the locks that worker processes share: {error.strerror}",
+            hint="on Linux they lie in /dev/shm, which must be writable and have room",
+        ) from error
     try:
         yield pool
     except BaseException:
