@@ -41,7 +41,7 @@ def test_where_nothing_can_be_said_the_exit_code_tells() -> None:
 
 def test_streams_may_be_closed(model) -> None:
     assert shell(f"{COMMAND} targets >&-").returncode == 0
-    done = shell(f"{COMMAND} compile {model} -o {model.parent}/out <&- >&- 2>&-")
+    done = shell(f"{COMMAND} compile '{model}' -o '{model.parent}/out' <&- >&- 2>&-")
     assert done.returncode == 0
     assert bundle_names(model.parent) == ["out"]
 

@@ -26,20 +26,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def program(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    made = tmp_path_factory.mktemp("program") / "digits"
+    folder = tmp_path_factory.mktemp("program")
+    for file in (FOLDER / "Makefile", FOLDER / "digits.c", FOLDER.parent / "three.pgm"):
+        shutil.copy(file, folder)
+    # make cannot do with a space in what it makes, and the folder may have one.
+    (folder / "bundle").symlink_to(bundle.path)
     compiler = shutil.which("cc") or f"{sys.executable} -m ziglang cc"
-    words = [
-        "make",
-        "-C",
-        str(FOLDER),
-        f"BUNDLE={bundle.path}",
-        f"PROGRAM={made}",
-        f"CC={compiler}",
-    ]
+    variables = ["BUNDLE=bundle", "PROGRAM=digits", "IMAGE=three.pgm", f"CC={compiler}"]
+    words = ["make", "-C", str(folder), *variables]
     done = subprocess.run([*words, "run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().splitlines()[-2:][0] == "it is a 3"
-    return made
+    return folder / "digits"
 
 
 TOOL = """#!/bin/sh
@@ -58,7 +56,7 @@ def make_with_a_tool(folder: pathlib.Path, word: str) -> str:
     tool = folder.parent / "tool"
     tool.write_text(TOOL)
     tool.chmod(0o755)
-    words = ["make", "-C", str(folder), f"CC={tool}", f"EDGESPARSE={tool}", word]
+    words = ["make", "-C", str(folder), f"CC='{tool}'", f"EDGESPARSE='{tool}'", word]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
