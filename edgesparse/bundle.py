@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from edgesparse import glue, npm, runtime
 from edgesparse.errors import BundleError, OutputError, UsageError
+from edgesparse.files import replace_folder
 from edgesparse.manifest import (
     MANIFEST,
     RECOMPILE,
@@ -159,7 +160,7 @@ def _replacing(output: Path) -> Iterator[Path]:
             fresh = Path(name) / "new"
             fresh.mkdir()
             yield fresh
-            _swap(fresh, goal, Path(name) / "old")
+            replace_folder(fresh, goal, Path(name) / "old")
     except BaseException as error:
         for parent in created:
             with contextlib.suppress(OSError):
@@ -176,19 +177,6 @@ def _temporary_beside(goal: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(
         prefix=f".{goal.name}.", dir=goal.parent, ignore_cleanup_errors=True
     )
-
-
-def _swap(fresh: Path, goal: Path, old: Path) -> None:
-    """Put `fresh` where `goal` is; if that fails, `goal` is what it was."""
-    if not goal.exists():
-        fresh.rename(goal)
-        return
-    goal.rename(old)
-    try:
-        fresh.rename(goal)
-    except BaseException:
-        old.rename(goal)
-        raise
 
 
 def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -375,7 +375,7 @@ def read_result(path: str | pathlib.Path) -> dict[str, Any]:
         document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=_RESULT_HINT) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}", hint=_RESULT_HINT) from error
     return result_in(document, path)
 

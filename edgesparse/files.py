@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import tempfile
@@ -13,6 +14,9 @@ from pathlib import Path
 from edgesparse.errors import OutputError
 
 TEMPORARY_HINT = "make room for temporary files, or name another folder for them with TMPDIR"
+
+_HERE = -100  # Linux' AT_FDCWD
+_RENAME_EXCHANGE = 2
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -93,6 +97,47 @@ def temporary_folder() -> Iterator[Path]:
         ) from error
     with folder as name:
         yield Path(name)
+
+
+def replace_folder(fresh: Path, goal: Path, old: Path) -> None:
+    """Put a new folder in another's place, where others may do the same at this moment.
+
+    Where the system can, the two change places at once: whoever looks finds one of them.
+
+    Args:
+        fresh: The new folder.
+        goal: Its place, where a folder may be; if that fails, it is what it was.
+        old: On the same disk; the folder that was there lies here or at `fresh` in the end.
+
+    Raises:
+        OSError: The system refused.
+    """
+    try:
+        fresh.rename(goal)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return
+    if _exchange(fresh, goal):
+        return
+    try:
+        goal.rename(old)
+        fresh.rename(goal)
+    except BaseException:
+        if old.exists() and not goal.exists():
+            old.rename(goal)
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places; return whether this system, and their disk's, can."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(rename(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0)
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{doing}: it has no {MANIFEST}", hint=RECOMPILE) from error
     except OSError as error:
         raise _unreadable(doing, MANIFEST, error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{doing}: {MANIFEST} is not JSON: {error}", hint=RECOMPILE) from error
     if not isinstance(manifest, dict) or "edgesparse" not in manifest:
         raise BundleError(f"{doing}: {MANIFEST} is not edgesparse's", hint=RECOMPILE)

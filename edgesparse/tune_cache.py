@@ -194,7 +194,7 @@ class TuneCache:
             return None
         except OSError as error:
             reason = error.strerror or str(error)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"damaged ({error})"
         print(f"warning: tuned decision {path} is ignored: {reason}", file=sys.stderr)
         return None

@@ -16,6 +16,7 @@ def interrupted(
     first: str,
     wait_seconds: float = 0.0,
     send: Callable[[int, int], None] = os.killpg,
+    number: int = signal.SIGINT,
 ) -> tuple[subprocess.Popen[str], str]:
     """Return a process that was interrupted and has ended, and what else it wrote to stderr.
 
@@ -24,6 +25,7 @@ def interrupted(
         first: How the first line that it writes to stderr begins; it is interrupted behind that.
         wait_seconds: From that line to the interrupt.
         send: `os.killpg`, as a terminal does, or `os.kill` to leave its children to itself.
+        number: Of another signal.
     """
     process = subprocess.Popen(
         command,
@@ -37,7 +39,7 @@ def interrupted(
         assert process.stderr is not None
         assert process.stderr.readline().startswith(first)
         time.sleep(wait_seconds)
-        send(process.pid, signal.SIGINT)
+        send(process.pid, number)
         return process, process.communicate(timeout=180)[1]
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)

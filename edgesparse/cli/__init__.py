@@ -17,8 +17,9 @@ from typing import TextIO
 
 import click
 
-from edgesparse.cli.app import app
+from edgesparse.cli.app import ClosedPipeError, app
 from edgesparse.errors import EdgeSparseError
+from edgesparse.leaving import leaving_tidily
 
 _STDERR = 2
 _INTERRUPTED = 130
@@ -34,7 +35,7 @@ _ASKED_FOR_HELP: tuple[type[click.UsageError], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _prepare_streams()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), leaving_tidily():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         try:
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return _INTERRUPTED
-        except BrokenPipeError:
+        except (BrokenPipeError, ClosedPipeError):
             _silence_stdout()
             return _BROKEN_PIPE
         except OSError as error:

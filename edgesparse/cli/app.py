@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -26,8 +29,35 @@ VERBS = {
 }
 
 
+class ClosedPipeError(Exception):
+    """Nobody reads the output any more."""
+
+
+@contextlib.contextmanager
+def _noticing_closed_pipes() -> Iterator[None]:
+    """Raise ClosedPipeError where click and rich would exit with 1, as if a verb had failed."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ClosedPipeError from error
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):
+            raise ClosedPipeError from left
+        raise
+
+
 class VerbGroup(click.Group):
     """A group whose commands live in `edgesparse.cli.<module>` as `command`."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse arguments; `--help` is printed here."""
+        with _noticing_closed_pipes():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the verb."""
+        with _noticing_closed_pipes():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in their order."""

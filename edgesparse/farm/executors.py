@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import pathlib
 import shutil
 import signal
-import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from types import FrameType
 from typing import Any
 
 from edgesparse.errors import DeviceError, EdgeSparseError
 from edgesparse.farm.tasks import CompileTask, compile_task, pack_bundle
 from edgesparse.files import temporary_folder
 from edgesparse.harness.jobs import Executor
+from edgesparse.leaving import leave, leave_to_others
 from edgesparse.model_files import model_files
 
 EXECUTORS = ("process", "ray")
@@ -34,13 +35,20 @@ def opened_executor(kind: str, workers: int) -> Iterator[Executor]:
 
     Raises:
         DeviceError: Ray is not installed.
+        EdgeSparseError: The system gives no locks that processes can share.
     """
     if kind == "ray":
         yield RayExecutor()
         return
     # Not forked: threads of the progress display hold locks.
     context = multiprocessing.get_context("spawn")
-    pool = Pool(workers, context, prepare_worker)
+    try:
+        pool = Pool(workers, context, prepare_worker)
+    except OSError as error:
+        raise EdgeSparseError(
+            f"cannot make the locks that worker processes share: {error.strerror}",
+            hint="on Linux they lie in /dev/shm, which must be writable and have room",
+        ) from error
     try:
         yield pool
     except BaseException:
@@ -58,20 +66,40 @@ class Pool(ProcessPoolExecutor):
         """Start a task, and maybe a worker, which takes over what is blocked here."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            return super().submit(call, *args, **options)
+            return super().submit(_in_worker, call, *args, **options)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def prepare_worker() -> None:
-    """Let the parent decide what Ctrl-C means; when it ends us, give devices back first."""
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, _leave)
+    """Let the parent decide what Ctrl-C and a closed terminal mean.
+
+    When it ends us, or is itself gone, devices are given back first.
+    """
+    signal.signal(signal.SIGINT, leave_to_others)
+    signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, leave_to_others)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    threading.Thread(target=_leave_after_parent, daemon=True).start()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+def _leave_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _in_worker(call: Callable[..., Any], *args: Any) -> Any:
+    """Return what a task gives; a worker of nobody ends, where the pool would wait for more."""
+    try:
+        return call(*args)
+    except SystemExit as left:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(left.code if isinstance(left.code, int) else 1)
+        raise
 
 
 class RayExecutor:

@@ -192,7 +192,7 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     """Return a file that an earlier run left, or None: what cannot be read is done again."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return kept if isinstance(kept, dict) else None
 

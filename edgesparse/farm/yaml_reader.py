@@ -42,7 +42,7 @@ class YamlReader:
             mark = error.problem_mark or error.context_mark
             where = f":{mark.line + 1}" if mark else ""
             raise UsageError(f"{path}{where}: no YAML: {error.problem}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise UsageError(f"{path}: no YAML: {error}") from error
 
     def complain(self, node: Node | None, sentence: str) -> None:

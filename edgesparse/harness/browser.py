@@ -15,15 +15,14 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 from edgesparse.errors import DeviceError
 from edgesparse.harness.chromium import Chromium
 from edgesparse.harness.page_server import POLICY, serving
+from edgesparse.leaving import leaving_tidily
 
 FILES = "/files/"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -68,12 +67,11 @@ def page_command(
 
 def main(order: Mapping[str, Any]) -> int:
     """Serve the protocol; return the exit status."""
-    signal.signal(signal.SIGTERM, _leave)
     scratch = pathlib.Path.cwd()
     profile = scratch / "profile"
     folders = {prefix: pathlib.Path(folder) for prefix, folder in order["folders"].items()}
     try:
-        with contextlib.ExitStack() as stack:
+        with leaving_tidily(), contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, profile, ignore_errors=True)
             # Before the server: a thread beside a fork is no good.
             browser = stack.enter_context(Chromium(order["executable"], profile))
@@ -83,10 +81,6 @@ def main(order: Mapping[str, Any]) -> int:
     except DeviceError as error:
         _print({"error": error.message, "code": "browser", "hint": _HINT})
         return 1
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _serve(browser: Chromium, url: str, order: Mapping[str, Any]) -> int:

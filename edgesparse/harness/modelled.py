@@ -126,7 +126,8 @@ def model_bundle(bundle: Bundle) -> Modelled:
     emulator, *runner = device.command(bundle)
     with temporary_folder() as folder:
         marks = folder / "marks"
-        command = [emulator, "-plugin", f"{_simulator()},out={marks}", *runner]
+        plugin = f"file={_quoted(_simulator())},out={_quoted(marks)}"
+        command = [emulator, "-plugin", plugin, *runner]
         tensors = {key: bundle.manifest[key] for key in ("inputs", "outputs")}
         with ProcessSession(command, **tensors, device="qemu with a simulator") as session:
             session.profile(1)
@@ -140,6 +141,11 @@ def model_bundle(bundle: Bundle) -> Modelled:
         )
     layers = tuple(_layer(layer, lines) for layer in bundle.manifest["layers"])
     return Modelled(Counters.between(lines[0], lines[-1]), layers)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a value among qemu's options, where a comma ends one."""
+    return str(path).replace(",", ",,")
 
 
 def _layer(layer: Mapping[str, Any], lines: Sequence[Mapping[str, int]]) -> ModelledLayer:

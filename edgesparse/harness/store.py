@@ -266,14 +266,20 @@ class Store(Closing):
         """Return the document of a result: as it was measured, with this result alone.
 
         Raises:
-            UsageError: There is no such result.
+            UsageError: There is no such result, or its document is damaged.
         """
         self.one(number)
         query = "SELECT document, position FROM run JOIN result ON run.id = run WHERE result.id = ?"
         with self._explained():
             packed, position = self._db.execute(query, (number,)).fetchone()
-        document: dict[str, Any] = json.loads(zlib.decompress(packed))
-        return {**document, "results": [document["results"][position]]}
+        try:
+            document: dict[str, Any] = json.loads(zlib.decompress(packed))
+            return {**document, "results": [document["results"][position]]}
+        except (zlib.error, ValueError, LookupError, TypeError) as error:
+            raise UsageError(
+                f"result {number} in {self.path} is damaged: {error}",
+                hint="name a copy of the file with `--db`, or measure it again",
+            ) from error
 
     def samples(self, number: int) -> list[float]:
         """Return a result's samples in ms."""

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundle.fixtures import MODEL_SHA256, write_toy
 from bundle.toy import assert_same, toy_inputs, toy_outputs
 
-from edgesparse import link
+from edgesparse import files, link
 from edgesparse.bundle import Bundle, check_output
 from edgesparse.errors import OutputError
 from edgesparse.target import WASM, Target
@@ -205,6 +209,49 @@ def test_a_failure_keeps_the_old_bundle(tmp_path: Path, monkeypatch: pytest.Monk
         write_toy(WASM, tmp_path / "toy")
     assert contents(tmp_path / "toy") == before
     assert os.listdir(tmp_path) == ["toy"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_interrupt_loses_no_bundle(tmp_path: Path, monkeypatch, can_exchange) -> None:
+    """Python heeds a signal that arrives while it renames as soon as that is done."""
+    write_toy(WASM, tmp_path / "toy")
+    before = contents(tmp_path / "toy")
+    rename = os.rename
+
+    def be_interrupted(*arguments: Any) -> None:
+        rename(*arguments)
+        monkeypatch.setattr(os, "rename", rename)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", be_interrupted)
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    with contextlib.suppress(KeyboardInterrupt):
+        write_toy(WASM, tmp_path / "toy")
+    assert contents(tmp_path / "toy") == before
+    assert os.listdir(tmp_path) == ["toy"]
+
+
+def test_several_write_the_same_bundle_at_once(tmp_path: Path) -> None:
+    """Whoever looks meanwhile finds a bundle."""
+    goal, twin = tmp_path / "toy", tmp_path / "twin"
+    write_toy(WASM, goal)
+    shutil.copytree(goal, twin)
+    if not files._exchange(goal, twin):
+        pytest.skip("folders cannot change places on this disk")
+
+    def replace_often(name: str) -> None:
+        for number in range(100):
+            fresh = tmp_path / f"{name}{number}"
+            shutil.copytree(goal, fresh)
+            files.replace_folder(fresh, goal, tmp_path / f"{name}{number}.old")
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(replace_often, name) for name in "ab"]
+        while not all(writer.done() for writer in writers):
+            Bundle(goal)
+        for writer in writers:
+            writer.result()
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

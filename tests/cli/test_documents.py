@@ -84,3 +84,26 @@ def test_a_result_in_a_pipe(run, measured, tmp_path) -> None:
     writer.join(10)
     assert (outcome.code, outcome.err) == (0, "")
     assert "5 samples in order" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["report", "f.json"], 2),
+        (["report", "out", "--check", "f.json"], 2),
+        (["inspect", "bundle"], 1),
+        (["farm", "f.json"], 2),
+    ],
+)
+def test_what_is_nested_too_deeply_is_no_traceback(
+    run, make_bundle, tmp_path, arguments, code
+) -> None:
+    """Python's readers of JSON and YAML go as deep as the brackets do."""
+    make_bundle()
+    deep = "[" * 100_000
+    (tmp_path / "f.json").write_text(deep)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text(deep)
+    outcome = run(*arguments)
+    assert outcome.code == code
+    assert "recursion" in outcome.err

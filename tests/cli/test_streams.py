@@ -41,9 +41,22 @@ def test_where_nothing_can_be_said_the_exit_code_tells() -> None:
 
 def test_streams_may_be_closed(model) -> None:
     assert shell(f"{COMMAND} targets >&-").returncode == 0
-    done = shell(f"{COMMAND} compile {model} -o {model.parent}/out <&- >&- 2>&-")
+    done = shell(f"{COMMAND} compile '{model}' -o '{model.parent}/out' <&- >&- 2>&-")
     assert done.returncode == 0
     assert bundle_names(model.parent) == ["out"]
+
+
+@pytest.mark.parametrize("arguments", ["targets", "targets --json", "--help"])
+def test_nobody_reads_any_more(arguments) -> None:
+    """As with `| head`: neither a success nor a failure, but what a shell calls a closed pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "edgesparse", *arguments.split()]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def bundle_names(folder: pathlib.Path) -> list[str]:

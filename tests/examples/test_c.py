@@ -26,45 +26,57 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def program(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    made = tmp_path_factory.mktemp("program") / "digits"
+    folder = tmp_path_factory.mktemp("program")
+    for file in (FOLDER / "Makefile", FOLDER / "digits.c", FOLDER.parent / "three.pgm"):
+        shutil.copy(file, folder)
+    # make cannot do with a space in what it makes, and the folder may have one.
+    (folder / "bundle").symlink_to(bundle.path)
     compiler = shutil.which("cc") or f"{sys.executable} -m ziglang cc"
-    words = [
-        "make",
-        "-C",
-        str(FOLDER),
-        f"BUNDLE={bundle.path}",
-        f"PROGRAM={made}",
-        f"CC={compiler}",
-    ]
+    variables = ["BUNDLE=bundle", "PROGRAM=digits", "IMAGE=three.pgm", f"CC={compiler}"]
+    words = ["make", "-C", str(folder), *variables]
     done = subprocess.run([*words, "run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().splitlines()[-2:][0] == "it is a 3"
-    return made
+    return folder / "digits"
 
 
 TOOL = """#!/bin/sh
 while [ "$1" != -o ]; do shift; done
-case "$2" in *bundle*) mkdir -p "$2" && touch "$2/manifest.json" ;; *) touch "$2" ;; esac
+case "$2" in
+  *bundle*) mkdir -p "$2" && touch "$2/manifest.json" ;;
+  *) printf '#!/bin/sh\\necho "it ran"\\n' > "$2" && chmod +x "$2" ;;
+esac
 """
 
 
-def test_another_target_is_made_beside_the_first(tmp_path: pathlib.Path) -> None:
+def make_with_a_tool(folder: pathlib.Path, word: str) -> str:
+    """Return what `make WORD` says in a copy of the example, where nothing is really compiled."""
     for name in ("Makefile", "digits.c"):
-        shutil.copy(FOLDER / name, tmp_path)
-    tool = tmp_path / "tool"
+        shutil.copy2(FOLDER / name, folder)
+    tool = folder.parent / "tool"
     tool.write_text(TOOL)
     tool.chmod(0o755)
+    words = ["make", "-C", str(folder), f"CC='{tool}'", f"EDGESPARSE='{tool}'", word]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_another_target_is_made_beside_the_first(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "c"
+    folder.mkdir()
 
     def make(target: str) -> str:
-        words = ["make", "-C", str(tmp_path), f"CC={tool}", f"EDGESPARSE={tool}"]
-        return subprocess.run(
-            [*words, f"TARGET={target}"], capture_output=True, text=True, check=True
-        ).stdout
+        return make_with_a_tool(folder, f"TARGET={target}")
 
     assert "--target host" in make("host")
     assert "--target arm64" in make("arm64")
     assert "up to date" in make("host")
-    assert {"digits-host", "digits-arm64"} < {path.name for path in tmp_path.iterdir()}
+    assert {"digits-host", "digits-arm64"} < {path.name for path in folder.iterdir()}
+
+
+def test_a_folder_whose_name_has_a_space(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "my examples"
+    folder.mkdir()
+    assert "it ran" in make_with_a_tool(folder, "run")
 
 
 def run(program: pathlib.Path, *words: object) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import shutil
 import subprocess
 import sys
 
@@ -113,6 +114,16 @@ def test_every_figure_of_the_command_line_is_labelled(bundles, capsys):
     assert document["label"] == "modelled (a76-like)"
     assert entry["modelled_ms"] == pytest.approx(entry["cycles"] / 2.4e6)
     assert entry["cycles"] >= sum(layer["cycles"] for layer in entry["layers"])
+
+
+@pytest.mark.isa("neon")
+def test_folders_that_qemu_would_take_for_options(tmp_path, bundles, monkeypatch):
+    folder = tmp_path / "a,b=c d"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    plugin = shutil.copy(modelled._simulator(), folder / "armtime.so")
+    monkeypatch.setattr(modelled, "_simulator", lambda: plugin)
+    assert modelled.model_bundle(bundles["arm64"]).total.instructions > 0
 
 
 def test_only_arm64_bundles_are_modelled(tmp_path, capsys):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sqlite3
 import subprocess
@@ -188,6 +189,20 @@ def test_foreign_files_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="none of edgesparse's"):
         Store(foreign)
     assert "cats" in foreign.read_bytes().decode(errors="replace")
+
+
+@pytest.mark.parametrize("damage", ["substr(document, 1, 20)", "x'00'", "'text'"])
+def test_a_damaged_document_is_said(tmp_path: pathlib.Path, damage: str) -> None:
+    path = tmp_path / "r.sqlite"
+    with Store(path) as store:
+        store.add(document())
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE run SET document = {damage}")
+    with Store(path) as store:
+        assert len(store.find()) == 2
+        with pytest.raises(UsageError, match=r"result 1 in .* is damaged: ") as caught:
+            store.document(1)
+        assert "--db" in caught.value.hint
 
 
 def test_a_file_that_cannot_be(tmp_path: pathlib.Path) -> None:

@@ -56,6 +56,7 @@ def rewritten(document, **changes):
     [
         ("damaged", lambda text, document: text[:-20]),
         ("damaged", lambda text, document: b""),
+        ("damaged", lambda text, document: b"[" * 100_000),
         ("damaged", lambda text, document: b"\xff\xfe\x00"),
         ("not an object", lambda text, document: b"[1, 2]"),
         ("sha256", lambda text, document: b"{}"),
