@@ -163,11 +163,16 @@ def _choose(one: ChannelClass, producers: Sequence[Producer], target: Target) ->
 
 
 def _best(producer: Producer, order: Order, target: Target) -> Candidate:
-    """Return the best candidate in a new order; one row at a time is as fast in any."""
+    """Return the best candidate in a new order; some are as fast in any."""
     found = ranked(producer.operator, producer.ordered(order), target, GROUPS[1:])
-    if producer.before.group == 1:
+    if not _is_ordered(producer.before):
         found.append(producer.before)
     return min(found, key=lambda candidate: candidate.cycles)
+
+
+def _is_ordered(candidate: Candidate) -> bool:
+    """Whether the order of rows matters: neither one at a time, nor where all are used."""
+    return candidate.group > 1 and not candidate.outputs
 
 
 def _explain(
@@ -184,7 +189,9 @@ def _explain(
     was, now = (
         predicted_us(producer.operator, each, target) for each in (producer.before, candidate)
     )
-    loads = f"{before} -> {after} column loads" if group > 1 else "its order does not matter"
+    loads = "its order does not matter"
+    if _is_ordered(candidate):
+        loads = f"{before} -> {after} column loads"
     shared = f", with {len(one.of_role('rows')) - 1} more" if len(one.of_role("rows")) > 1 else ""
     facts = {
         "reordered": True,

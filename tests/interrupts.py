@@ -48,8 +48,9 @@ def interrupted(
 
 
 def heed_ctrl_c() -> None:
-    """Let a child heed SIGINT although a shell's background job, as this may be, ignores it.
+    """Let a child heed signals although a background job, or `nohup`'s, as this may be, does not.
 
     For `subprocess.Popen(..., preexec_fn=heed_ctrl_c)`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -109,7 +109,7 @@ def _summary(found: Sequence[tuple[str, Modelled]], core: Core) -> Any:
             format_ms(core.milliseconds(cycles)),
             f"{cycles / 1e6:.2f}",
             f"{total.instructions / 1e6:.2f} M",
-            "" if per is None else f"{per:.2f} (least: {core.ideal:g})",
+            "" if per is None else f"{per:.2f} (least: {core.ideal:g}; less by Winograd)",
         )
     return made
 

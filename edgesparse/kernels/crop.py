@@ -123,7 +123,7 @@ def _pieces(
         return
     kept, first = [tir.keep(vector) for vector in vectors], 0
     while first < pixels:
-        size = fitting_lanes(pixels - first, most)
+        size = fitting_lanes(pixels - first, most if lanes > 1 else 1)
         wanted = [divmod(pixel, len(kept)) for pixel in range(first, first + size)]
         order = [phase * lanes + tile for tile, phase in wanted]
         yield first, size, tirx.Shuffle(kept, order) if lanes > 1 else kept[order[0]]

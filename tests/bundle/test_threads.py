@@ -93,7 +93,8 @@ def test_graphs(name: str, tmp_path: Path) -> None:
 def test_panels(tmp_path: Path) -> None:
     """Threads of a core that issues in order copy tiles into scratch of their own."""
     weight = sparse((24, 12, 3, 3), 0.3)
-    plan = plan_of(conv_model([1, 12, 80, 80], weight, pads=[1, 1, 1, 1]), in_order_host())
+    window = {"pads": [2, 2, 2, 2], "dilations": [2, 2]}
+    plan = plan_of(conv_model([1, 12, 80, 80], weight, **window), in_order_host())
     assert any(arg.pieces > 1 for step in plan.steps for arg in step.args)
     bundle = write_parallel(in_order_host(), tmp_path / "panels", plan)
     assert_same_bits_for_any_threads(bundle, 20, lambda run: random_inputs(bundle, run))

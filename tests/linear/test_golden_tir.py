@@ -3,10 +3,12 @@
 import pytest
 
 from edgesparse.formats import all_patterns, full_pattern
+from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.halo import Halo
 from edgesparse.kernels.spmm import Spmm
+from edgesparse.kernels.winograd import TilesIn, TilesOut
 from edgesparse.tiling import Window, flat_blocks, window_blocks
 
 STRIDED = Window(9, 10, (3, 3), (2, 2), pads=(1, 1, 1, 1), lanes=4)
@@ -29,6 +31,9 @@ KERNELS = {
     "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),
     "gemm": Gemv(16, 4, 2, flat_blocks(3, 1, 2), 13, 4, activation="Relu", residual=True),
     "halo_3x3s2": Halo(STRIDED, 6, 1, 92),
+    "tiles_in_2x2": TilesIn(2, 3, 4, tuple(range(16)), 40, 2, 4),
+    "tiles_out_4x4": TilesOut(4, 3, 4, 2, 4, 24),
+    "crop_tiles": Crop(3, 1, 7, 6, 5, 0, 96, 44, 4, residual=True, tile=2, phase_stride=24),
 }
 
 

@@ -32,7 +32,9 @@ def spmm_of(plan):
 
 CASES = {
     "1x1": lambda: conv_model([1, 20, 40, 40], sparse((41, 20, 1, 1), 0.5), relu=True),
-    "3x3": lambda: conv_model([1, 12, 24, 24], sparse((24, 12, 3, 3), 0.3), pads=[1, 1, 1, 1]),
+    "3x3": lambda: conv_model(
+        [1, 12, 24, 24], sparse((24, 12, 3, 3), 0.3), pads=[2, 2, 2, 2], dilations=[2, 2]
+    ),
     "narrow rows": lambda: conv_model([1, 12, 90, 9], sparse((24, 12, 3, 3), 0.3)),
     "dense": lambda: conv_model([1, 32, 48, 48], sparse((30, 32, 1, 1), 1.0)),
 }
