@@ -77,10 +77,12 @@ def _largest_run(
     axis, values = joins[node]
     counts = [len(_parts(editing.taken(node, i), axis, joins)) for i in range(len(node.inputs))]
     bounds = [0, *itertools.accumulate(counts)]
+    sizes = {len(whole.values) for whole in wholes}
     runs = [
         (first, last, whole)
         for first, last in itertools.combinations(range(len(bounds)), 2)
         if last > first + 1
+        and bounds[last] - bounds[first] in sizes  # a Concat may have thousands of inputs
         and (whole := wholes.get(Join(axis, values[bounds[first] : bounds[last]]))) is not None
     ]
     return max(runs, key=lambda run: editing.shape_of(run[2])[axis], default=None)
