@@ -148,7 +148,10 @@ def _explain(
 
 
 def _format_of(candidate: Candidate) -> tuple[Any, ...]:
-    return candidate.group, candidate.patterns, candidate.outputs
+    """Return what sets a candidate apart from others for people."""
+    if candidate.outputs:
+        return (candidate.kernel,)
+    return candidate.group, candidate.patterns
 
 
 def _depthwise_decision(operator: Operator, target: Target) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def test_dense_windows_are_transformed(target):
     found = decision(conv_3x3(64, 64, 56), target)
     assert found["kernel"] == "winograd" and found["outputs"] == 4
     assert "4.0 times the memory" in found["reason"]
+    assert "Winograd" not in found["runner_up"]
 
 
 @pytest.mark.parametrize(
