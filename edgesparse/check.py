@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from edgesparse.files import printable
 from edgesparse.harness.bench import check_number
 from edgesparse.harness.devices import Device, open_session
 from edgesparse.harness.ort import OrtSession, random_array
+from edgesparse.harness.results import read_json
 from edgesparse.harness.samples import read_labels, read_samples, require_samples
 from edgesparse.harness.session import Session
 from edgesparse.harness.tensors import Array, Tensor
@@ -371,13 +371,7 @@ def read_result(path: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         UsageError: The file cannot be read, or is not such a document.
     """
-    try:
-        document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint=_RESULT_HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}", hint=_RESULT_HINT) from error
-    return result_in(document, path)
+    return result_in(read_json(path, _RESULT_HINT), path)
 
 
 def result_in(document: Any, path: str | pathlib.Path) -> dict[str, Any]:

@@ -1,15 +1,17 @@
-"""Files that appear whole or not at all, and names of files as text."""
+"""Files that appear whole or not at all, what they hold, and their names as text."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgesparse.errors import OutputError
 
@@ -17,6 +19,18 @@ TEMPORARY_HINT = "make room for temporary files, or name another folder for them
 
 _HERE = -100  # Linux' AT_FDCWD
 _RENAME_EXCHANGE = 2
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        ValueError: It is no JSON, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def printable(name: str | os.PathLike[str]) -> str:

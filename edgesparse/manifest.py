@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgesparse.errors import BundleError
+from edgesparse.files import parse_json
 from edgesparse.plan import Plan, Step, TensorSpec
 from edgesparse.target import Target
 
@@ -155,12 +156,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not path.is_dir():
             found = "a file" if path.exists() else "nothing"
             raise BundleError(f"{doing}: expected a directory, found {found}", hint=RECOMPILE)
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = parse_json((path / MANIFEST).read_bytes())
     except FileNotFoundError as error:
         raise BundleError(f"{doing}: it has no {MANIFEST}", hint=RECOMPILE) from error
     except OSError as error:
         raise _unreadable(doing, MANIFEST, error) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BundleError(f"{doing}: {MANIFEST} is not JSON: {error}", hint=RECOMPILE) from error
     if not isinstance(manifest, dict) or "edgesparse" not in manifest:
         raise BundleError(f"{doing}: {MANIFEST} is not edgesparse's", hint=RECOMPILE)

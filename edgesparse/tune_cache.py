@@ -25,7 +25,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgesparse.errors import OutputError
-from edgesparse.files import write_whole_text
+from edgesparse.files import parse_json, write_whole_text
 from edgesparse.geometry import static_shape
 from edgesparse.harness.local import cpu_name
 from edgesparse.passes import candidates, editing, select_pattern
@@ -194,7 +194,7 @@ class TuneCache:
             return None
         except OSError as error:
             reason = error.strerror or str(error)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = f"damaged ({error})"
         print(f"warning: tuned decision {path} is ignored: {reason}", file=sys.stderr)
         return None
@@ -240,7 +240,7 @@ def _parse(key: str, data: bytes) -> Entry:
     Raises:
         ValueError, KeyError, TypeError: It is not what `put` wrote.
     """
-    document = json.loads(data)
+    document = parse_json(data)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     digest = document.pop("sha256")

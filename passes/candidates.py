@@ -251,36 +251,36 @@ def _gemm_candidates(operator: Operator, weight: Weight, target: Target) -> Iter
 
 
 def _winograd_candidates(operator: Operator, weight: Weight, target: Target) -> Iterator[Candidate]:
-    core, lanes, channels = target.core, target.lanes, operator.in_layout.channels
-    used = np.any(weight.reshape(operator.rows, channels, -1), axis=2, keepdims=False)
-    for outputs, (group, tiles) in itertools.product(winograd.PAIRS, tiles_of(target).items()):
-        growth = 4 * operator.rows * channels * (winograd.products_of(outputs) - winograd.TAPS**2)
-        if group == 1 or group > operator.rows or growth > MOST_GROWTH_BYTES:
+    channels = operator.in_layout.channels
+    used = np.any(weight.reshape(operator.rows, channels, -1), axis=2)
+    for outputs in winograd.PAIRS:
+        growth = 4 * used.size * (winograd.products_of(outputs) - winograd.TAPS**2)
+        if growth > MOST_GROWTH_BYTES:
             continue
         span = tiles_of_operator(operator, outputs).window.span
-        rows = align_up(operator.rows, group)
-        work = cost.work_of(used, group).under(full_pattern(group))
-        most = HELD_BYTES // (4 * winograd.products_of(outputs) * (channels + rows))
-        for vectors in tiles:
-            if not cost.fits_registers(group, vectors, core):
-                continue
-            blocks = [
-                block
-                for _, size in winograd.blocks_of_tiles(span, lanes, vectors, most)
-                for block in flat_blocks(size, lanes, vectors)
-            ]
-            planes = (channels, operator.rows)
-            cycles = cost.winograd_cycles(work, outputs, planes, blocks, lanes, core)
-            label = f"Winograd, tiles of {outputs}x{outputs}, {group}x{vectors * lanes}"
-            yield Candidate(
-                group,
-                full_pattern(group),
-                vectors,
-                1,
-                False,
-                cycles,
-                label,
-                "winograd",
-                outputs=outputs,
-                block=most,
-            )
+        for group in tiles_of(target):
+            if 1 < group <= operator.rows:
+                work = cost.work_of(used, group).under(full_pattern(group))
+                yield from _transformed_candidates(work, outputs, span, channels, target)
+
+
+def _transformed_candidates(
+    work: cost.Work, outputs: int, span: int, channels: int, target: Target
+) -> Iterator[Candidate]:
+    """Return the candidates with such tiles and the group of `work`, which is of one place."""
+    group, lanes = work.group, target.lanes
+    columns = channels + align_up(work.rows, group)
+    most = HELD_BYTES // (4 * winograd.products_of(outputs) * columns)
+    for vectors in tiles_of(target)[group]:
+        if not cost.fits_registers(group, vectors, target.core):
+            continue
+        blocks = [
+            block
+            for _, size in winograd.blocks_of_tiles(span, lanes, vectors, most)
+            for block in flat_blocks(size, lanes, vectors)
+        ]
+        planes = (channels, work.rows)
+        cycles = cost.winograd_cycles(work, outputs, planes, blocks, lanes, target.core)
+        label = f"Winograd, tiles of {outputs}x{outputs}, {group}x{vectors * lanes}"
+        found = Candidate(group, full_pattern(group), vectors, 1, False, cycles, label, "winograd")
+        yield dataclasses.replace(found, outputs=outputs, block=most)

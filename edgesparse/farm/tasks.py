@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edgesparse.bundle import Bundle
 from edgesparse.errors import DeviceError, EdgeSparseError, OutputError
 from edgesparse.farm.matrix import Settings
-from edgesparse.files import hinting, write_whole_text
+from edgesparse.files import hinting, parse_json, write_whole_text
 
 if TYPE_CHECKING:
     from edgesparse.harness.devices import Device
@@ -191,8 +191,8 @@ def _read_key(path: pathlib.Path) -> str | None:
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     """Return a file that an earlier run left, or None: what cannot be read is done again."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        kept = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
     return kept if isinstance(kept, dict) else None
 

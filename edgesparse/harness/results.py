@@ -27,7 +27,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import math
 import pathlib
 import platform
@@ -35,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgesparse.errors import UsageError
+from edgesparse.files import parse_json
 from edgesparse.harness.bench import Timing
 from edgesparse.harness.devices import Device
 from edgesparse.harness.profile import LayerTime, by_type, overhead
@@ -213,18 +213,22 @@ def read_documents(path: str | pathlib.Path) -> list[dict[str, Any]]:
     return documents_in(read_json(path), path)
 
 
-def read_json(path: str | pathlib.Path) -> Any:
+def read_json(path: str | pathlib.Path, hint: str = _HINT) -> Any:
     """Return what a JSON file holds; it is read once, so it may be a pipe.
+
+    Args:
+        path: The file.
+        hint: Where such a file comes from.
 
     Raises:
         UsageError: The file cannot be read, or is no JSON.
     """
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return parse_json(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}", hint=_HINT) from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}", hint=hint) from error
 
 
 def documents_in(document: Any, path: str | pathlib.Path) -> list[dict[str, Any]]:

@@ -82,8 +82,8 @@ class Crop:
                 write = channel * self.out_stride + image * self.height * self.width
                 for k in range(self.tile):
                     row = tiles * self.tile + k
-                    is_whole = self.height % self.tile in (0, *range(k + 1, self.tile))
-                    with tir.when(is_whole or row < self.height):
+                    left = self.height % self.tile
+                    with tir.when(left == 0 or k < left or row < self.height):
                         phases = read + k * self.tile * self.phase_stride
                         self._emit_row(p, phases, write + row * self.width)
 
@@ -118,7 +118,7 @@ def _pieces(
         pixels: How many are wanted.
         most: Pixels of a piece.
     """
-    if len(vectors) == 1 and pixels == lanes:
+    if len(vectors) == 1:
         yield 0, lanes, vectors[0]
         return
     kept, first = [tir.keep(vector) for vector in vectors], 0

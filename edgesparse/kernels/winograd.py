@@ -9,7 +9,7 @@ Source: `edgesparse.winograd`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edgesparse import winograd
 from edgesparse.kernels import tir
@@ -49,19 +49,15 @@ class TilesIn:
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, y, range); y is (t·t, planes, tiles)."""
-        size, lanes, width = winograd.size_of(self.outputs), self.lanes, self.vectors * self.lanes
+        lanes, width = self.lanes, self.vectors * self.lanes
 
         def body(first: tir.Expr, last: tir.Expr, x: tir.Buffer, y: tir.Buffer) -> None:
             with tir.between(first, last) as c, tir.loop(self.vectors) as v:
                 start = c * self.in_stride + v * lanes
-                columns = []
-                for k in range(size):
-                    taps = [tir.load(x, start + at, lanes) for at in self.taps[k::size]]
-                    columns.append(_into([tir.keep(tap) for tap in taps], self.outputs, lanes))
-                for i, row in enumerate(zip(*columns, strict=True)):
-                    for j, value in enumerate(_into(row, self.outputs, lanes)):
-                        place = ((i * size + j) * self.planes + c) * width + v * lanes
-                        tir.store(y, place, value, lanes)
+                taps = [tir.load(x, start + at, lanes) for at in self.taps]
+                for place, value in enumerate(_along_both(_into, taps, self.outputs, lanes)):
+                    target = (place * self.planes + c) * width + v * lanes
+                    tir.store(y, target, value, lanes)
 
         return tir.function(symbol, {"x": "float32", "y": "float32"}, body, ranged=True)
 
@@ -98,24 +94,37 @@ class TilesOut:
 
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc (x, bias, y, range); x is (t·t, rows, tiles)."""
-        size, lanes, width = winograd.size_of(self.outputs), self.lanes, self.vectors * self.lanes
+        lanes, width = self.lanes, self.vectors * self.lanes
+        places = winograd.products_of(self.outputs)
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             x, bias, y = buffers
             with tir.between(first, last) as c, tir.loop(self.vectors) as v:
                 added = tir.keep(tir.splat(tir.load(bias, c), lanes))
-                columns = []
-                for j in range(size):
-                    places = [(i * size + j) * self.rows + c for i in range(size)]
-                    values = [tir.load(x, at * width + v * lanes, lanes) for at in places]
-                    columns.append(_out_of([tir.keep(a) for a in values], self.outputs, lanes))
-                for i, row in enumerate(zip(*columns, strict=True)):
-                    for j, value in enumerate(_out_of(row, self.outputs, lanes)):
-                        phase = (c * self.outputs + i) * self.outputs + j
-                        tir.store(y, phase * self.phase_stride + v * lanes, value + added, lanes)
+                starts = [(place * self.rows + c) * width + v * lanes for place in range(places)]
+                values = [tir.load(x, start, lanes) for start in starts]
+                for phase, value in enumerate(_along_both(_out_of, values, self.outputs, lanes)):
+                    row, column = divmod(phase, self.outputs)
+                    plane = (c * self.outputs + row) * self.outputs + column
+                    tir.store(y, plane * self.phase_stride + v * lanes, value + added, lanes)
 
         params = dict.fromkeys(("x", "bias", "y"), "float32")
         return tir.function(symbol, params, body, ranged=True)
+
+
+_Along = Callable[[Sequence[tir.Expr], int, int], list[tir.Expr]]
+
+
+def _along_both(
+    along: _Along, square: Sequence[tir.Expr], outputs: int, lanes: int
+) -> Iterator[tir.Expr]:
+    """Transform a square of t·t vectors, row by row, along one axis and then along the other."""
+    size = winograd.size_of(outputs)
+    columns = [
+        along([tir.keep(vector) for vector in square[k::size]], outputs, lanes) for k in range(size)
+    ]
+    for row in zip(*columns, strict=True):
+        yield from along(row, outputs, lanes)
 
 
 def _into(x: Sequence[tir.Expr], outputs: int, lanes: int) -> list[tir.Expr]:
@@ -125,7 +134,7 @@ def _into(x: Sequence[tir.Expr], outputs: int, lanes: int) -> list[tir.Expr]:
     for point, polynomial in zip(winograd.PAIRS[outputs], rest, strict=True):
         even = tir.keep(_combined(polynomial, x[2::2], lanes))
         odd = tir.keep(_combined(polynomial, x[1::2], lanes))
-        values += _pair(even, odd, point, lanes)
+        values += [even + odd * tir.splat(sign * point, lanes) for sign in (1, -1)]
     return [tir.keep(value) for value in (*values, _combined(whole, x[1::2], lanes))]
 
 
@@ -133,7 +142,8 @@ def _out_of(x: Sequence[tir.Expr], outputs: int, lanes: int) -> list[tir.Expr]:
     """Return A^T x, for t vectors."""
     pairs = winograd.PAIRS[outputs]
     ways = list(zip(x[1:-1:2], x[2:-1:2], strict=True))
-    sums, differences = ([tir.keep(_signed(a, b, sign)) for a, b in ways] for sign in (1, -1))
+    sums = [tir.keep(a + b) for a, b in ways]
+    differences = [tir.keep(a - b) for a, b in ways]
     values = []
     for k in range(outputs):
         terms = differences if k % 2 else sums
@@ -141,14 +151,6 @@ def _out_of(x: Sequence[tir.Expr], outputs: int, lanes: int) -> list[tir.Expr]:
         value = x[0] + value if k == 0 else value
         values.append(tir.keep(x[-1] + value if k == outputs - 1 else value))
     return values
-
-
-def _pair(even: tir.Expr, odd: tir.Expr, point: float, lanes: int) -> list[tir.Expr]:
-    return [even + odd * tir.splat(sign * point, lanes) for sign in (1, -1)]
-
-
-def _signed(a: tir.Expr, b: tir.Expr, sign: int) -> tir.Expr:
-    return a + b if sign > 0 else a - b
 
 
 def _combined(factors: Sequence[float], x: Sequence[tir.Expr], lanes: int) -> tir.Expr:

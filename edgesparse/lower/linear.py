@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
-from edgesparse.geometry import Operator, constant_of, operator_of, residual_of
+from edgesparse.geometry import Kind, Operator, constant_of, operator_of, residual_of
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.gemv import lower_gemv
@@ -26,14 +27,7 @@ def lower_linear_operator(b: PlanBuilder, node: ir.Node) -> None:
     added = residual_of(node)
     residual = None if added is None else b.tensor(added, operator.out_layout)
     y = b.output(node.outputs[0], operator.out_layout)
-    if decision["kernel"] == "depthwise":
-        _depthwise(b, node, operator, decision, x, residual, y)
-    elif decision["kernel"] == "gemv":
-        lower_gemv(b, node, operator, decision, x, residual, y)
-    elif decision["kernel"] == "winograd":
-        lower_winograd(b, node, operator, decision, x, residual, y)
-    else:
-        lower_spmm(b, node, operator, decision, x, residual, y)
+    _FAMILIES[decision["kernel"]](b, node, operator, decision, x, residual, y)
 
 
 # Rows of a depthwise tile that streams: the rows above it are read a second time.
@@ -81,6 +75,13 @@ def _depthwise(
     is_ordered = operator.images > 1 or operator.out_layout.shape[-1] < kernel.lanes
     b.call(kernel, *args, rows=None if is_ordered else by_rows)
 
+
+_FAMILIES: dict[Kind, Callable[..., None]] = {
+    "spmm": lower_spmm,
+    "gemv": lower_gemv,
+    "winograd": lower_winograd,
+    "depthwise": _depthwise,
+}
 
 LOWERINGS = {
     "edgesparse::Conv": lower_linear_operator,

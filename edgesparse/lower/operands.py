@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse.geometry import Operator
+from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.halo import Halo
 from edgesparse.kernels.spmm import Spmm
@@ -45,6 +46,20 @@ def haloed(b: PlanBuilder, operator: Operator, x: Tensor) -> Tensor:
 
     b.call(halo, *args, rows=by_rows if operator.images == 1 else None)
     return scratch
+
+
+def cropped(operator: Operator, finish: dict[str, Any], **source: Any) -> Crop:
+    """Return the crop that finishes an operator's output; `source` says how what it reads lies."""
+    return Crop(
+        channels=operator.rows,
+        images=operator.images,
+        height=operator.window.out_height,
+        width=operator.window.out_width,
+        out_stride=operator.out_layout.plane_stride,
+        lanes=operator.out_layout.lanes,
+        **source,
+        **finish,
+    )
 
 
 def stored(

@@ -13,13 +13,13 @@ import onnx_ir as ir
 
 from edgesparse.formats import GroupedPatterns, column_bounds, pack_blocks
 from edgesparse.geometry import Operator, constant_of, matrix_of
-from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.spmm import ChunkTable, Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
     between_rings,
     column_offsets,
     column_scale,
+    cropped,
     epilogue,
     haloed,
     prefetch_distance,
@@ -62,23 +62,15 @@ def lower_spmm(
         return
     sums = b.scratch(operator.rows * operator.product_stride, "sums")
     lower_product(b, operator, decision, packed, bias, source, sums)
-    b.call(_crop(operator, finish), sums.read(), *extra, y.write())
-
-
-def _crop(operator: Operator, finish: dict[str, Any]) -> Crop:
-    window = operator.window
-    return Crop(
-        channels=operator.rows,
-        images=operator.images,
-        height=window.out_height,
-        width=window.out_width,
-        pitch=window.pitch,
-        image_stride=operator.product_stride // operator.images,
-        in_stride=operator.product_stride,
-        out_stride=operator.out_layout.plane_stride,
-        lanes=operator.out_layout.lanes,
-        **finish,
+    stride = operator.product_stride
+    crop = cropped(
+        operator,
+        finish,
+        pitch=operator.window.pitch,
+        image_stride=stride // operator.images,
+        in_stride=stride,
     )
+    b.call(crop, sums.read(), *extra, y.write())
 
 
 def lower_product(

@@ -15,12 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from edgesparse import winograd
-from edgesparse.formats import GroupedPatterns, block_diagonal, pack
+from edgesparse.formats import GroupedPatterns, block_diagonal, full_pattern, pack
 from edgesparse.geometry import Operator, constant_of, product_of_tiles, tiles_of
-from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.winograd import TilesIn, TilesOut
 from edgesparse.lower.builder import PlanBuilder, Tensor
-from edgesparse.lower.operands import epilogue, haloed
+from edgesparse.lower.operands import cropped, epilogue, haloed
 from edgesparse.lower.spmm import lower_product
 from edgesparse.plan import Arg, align_up
 
@@ -49,6 +48,7 @@ def lower_winograd(
     after = b.scratch(packed.rows * widest, "products")
     taps = tuple(tiled.column_offsets()[:places].tolist())
     channels = operator.in_layout.channels
+    zeros = np.zeros(packed.rows, np.float32)
     for first, size in blocks:
         vectors = size // lanes
         into = TilesIn(
@@ -56,12 +56,19 @@ def lower_winograd(
         )
         b.call(into, _from(source.read(), first), before.write())
         product = product_of_tiles(packed.rows, packed.cols, places, size, lanes)
-        zeros = np.zeros(packed.rows, np.float32)
         lower_product(b, product, decision, [packed], zeros, before, after)
         out = TilesOut(outputs, operator.rows, packed.rows // places, vectors, lanes, plane)
         b.call(out, after.read(), bias, _from(sums.write(), first))
     extra = [residual.read()] if residual else []
-    crop = _crop(operator, tiled.window.pitch, plane, outputs, epilogue(node, residual))
+    crop = cropped(
+        operator,
+        epilogue(node, residual),
+        pitch=tiled.window.pitch,
+        image_stride=0,
+        in_stride=outputs**2 * plane,
+        tile=outputs,
+        phase_stride=plane,
+    )
     b.call(crop, sums.read(), *extra, y.write())
 
 
@@ -74,7 +81,7 @@ def _packed(weight: np.ndarray[Any, Any], outputs: int, group: int) -> GroupedPa
     places = winograd.transformed(weight, outputs)
     padding = align_up(places.shape[1], group) - places.shape[1]
     places = np.pad(places, ((0, 0), (0, padding), (0, 1)))
-    return block_diagonal([pack(place, group, ((1 << group) - 1,)) for place in places])
+    return block_diagonal([pack(place, group, full_pattern(group)) for place in places])
 
 
 def _from(arg: Arg, first: int) -> Arg:
@@ -82,21 +89,4 @@ def _from(arg: Arg, first: int) -> Arg:
     skipped = first * np.dtype(np.float32).itemsize
     return dataclasses.replace(
         arg, offset_bytes=arg.offset_bytes + skipped, size_bytes=arg.size_bytes - skipped
-    )
-
-
-def _crop(operator: Operator, pitch: int, plane: int, outputs: int, finish: dict[str, Any]) -> Crop:
-    return Crop(
-        channels=operator.rows,
-        images=1,
-        height=operator.window.out_height,
-        width=operator.window.out_width,
-        pitch=pitch,
-        image_stride=0,
-        in_stride=outputs**2 * plane,
-        out_stride=operator.out_layout.plane_stride,
-        lanes=operator.out_layout.lanes,
-        tile=outputs,
-        phase_stride=plane,
-        **finish,
     )
