@@ -20,8 +20,8 @@ from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.files import printable
 from edgesparse.harness.bench import check_number
 from edgesparse.harness.devices import Device, open_session
+from edgesparse.harness.documents import read_json
 from edgesparse.harness.ort import OrtSession, random_array
-from edgesparse.harness.results import read_json
 from edgesparse.harness.samples import read_labels, read_samples, require_samples
 from edgesparse.harness.session import Session
 from edgesparse.harness.tensors import Array, Tensor

@@ -203,7 +203,7 @@ def command(bundles: tuple[pathlib.Path, ...], **options: Any) -> None:
     side by side; above 1 the bundle is faster.
     """
     from edgesparse.files import printable
-    from edgesparse.harness.results import read_documents
+    from edgesparse.harness.documents import read_documents
 
     order = Order(**options)
     if order.model is not None:
@@ -281,7 +281,7 @@ def _measuring(order: Order) -> dict[str, Any]:
 
 def _compare(document: Document, saved: list[Document] | None, order: Order) -> list[str]:
     from edgesparse.cli.output import say
-    from edgesparse.harness.results import (
+    from edgesparse.harness.regressions import (
         baseline_of_device,
         compare_document,
         compare_with_first,

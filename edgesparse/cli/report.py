@@ -73,7 +73,7 @@ def command(
     from edgesparse.cli.output import say
     from edgesparse.errors import UsageError
     from edgesparse.files import write_whole_text
-    from edgesparse.harness.results import check_whole, read_documents
+    from edgesparse.harness.documents import check_whole, read_documents
     from edgesparse.report import report
 
     if not sources and not benchmarks:
@@ -116,7 +116,7 @@ def _read_sources(
 def _read_file(path: pathlib.Path, measured: Documents, checked: Documents) -> None:
     """Append what a JSON file holds, of whichever kind it is."""
     from edgesparse.check import result_in
-    from edgesparse.harness.results import check_whole, documents_in, read_json
+    from edgesparse.harness.documents import check_whole, documents_in, read_json
 
     document = read_json(path)
     if isinstance(document, dict) and "outputs" in document:

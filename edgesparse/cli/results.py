@@ -292,7 +292,7 @@ def export_command(
 @db_option
 def add_command(files: tuple[pathlib.Path, ...], tag: str, db: pathlib.Path | None) -> None:
     """Keep what `bench --json` printed, e.g. on another machine."""
-    from edgesparse.harness.results import check_whole, read_documents
+    from edgesparse.harness.documents import check_whole, read_documents
     from edgesparse.harness.store import Store
 
     documents = [each for path in files for each in check_whole(read_documents(path), path)]
@@ -310,7 +310,7 @@ def _open(db: pathlib.Path | None) -> Store:
 def _compared(
     store: Store, before: Sequence[StoredResult], after: StoredResult, limit: float
 ) -> Comparison:
-    from edgesparse.harness.results import compare_entries
+    from edgesparse.harness.regressions import compare_entries
     from edgesparse.harness.store import pooled
 
     entry, *earlier = (store.document(result.id)["results"][0] for result in (after, *before))

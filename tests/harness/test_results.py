@@ -7,14 +7,9 @@ from fake_bundle import write_fake_bundle
 from edgesparse.errors import UsageError
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import DEVICES
+from edgesparse.harness.documents import read_documents
 from edgesparse.harness.measure import measure
-from edgesparse.harness.results import (
-    baseline_of_device,
-    compare_document,
-    find_baseline,
-    read_document,
-    read_documents,
-)
+from edgesparse.harness.regressions import baseline_of_device, compare_document, find_baseline
 
 LIMITS = Limits(runs=20, warmup=1)
 
@@ -119,7 +114,7 @@ def test_foreign_baselines(tmp_path: pathlib.Path, text: str, message: str) -> N
     path = tmp_path / "f.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        read_document(path)
+        read_documents(path)
 
 
 def on_device(name: str) -> dict[str, object]:
@@ -132,8 +127,6 @@ def test_documents_of_several_devices(tmp_path: pathlib.Path) -> None:
     documents = [on_device("adb:X"), on_device("host")]
     path.write_text(json.dumps({"schema": 1, "documents": documents, "failures": []}))
     assert read_documents(path) == documents
-    with pytest.raises(UsageError, match="several devices: adb:X, host"):
-        read_document(path)
     assert baseline_of_device(documents, on_device("host")) is documents[1]
     assert baseline_of_device(documents[:1], on_device("host")) is documents[0]
     with pytest.raises(UsageError, match="holds no result of node") as caught:
@@ -143,5 +136,5 @@ def test_documents_of_several_devices(tmp_path: pathlib.Path) -> None:
 
 def test_a_missing_baseline(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="No such file") as caught:
-        read_document(tmp_path / "f.json")
+        read_documents(tmp_path / "f.json")
     assert "edgesparse bench" in caught.value.hint
