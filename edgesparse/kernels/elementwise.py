@@ -146,6 +146,8 @@ def _power(x: Expr, exponent: float, lanes: int) -> Expr:
             product = product * x
         return product if exponent > 0 else tir.splat(1.0, lanes) / product
     if abs(exponent) == 0.5:
+        infinity = tir.splat(math.inf, lanes)  # what C's pow makes of -inf
+        x = tirx.Select(tirx.EQ(x, tir.splat(-math.inf, lanes)), infinity, x)
         return tirx.sqrt(x) if exponent > 0 else evaluate("rsqrt", x)
     return evaluate("pow", x, tir.splat(exponent, lanes))
 

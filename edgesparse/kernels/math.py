@@ -11,7 +11,7 @@ scalars and vectors of any width.
 | log, log1p, log2, log10 | relative 3e-7 |
 | exp2, cosh | relative 3e-7 · (1 + |x|) |
 | tanh, erf | absolute 5e-7 |
-| sin, cos | absolute 1e-6 for |x| <= 8192 |
+| sin, cos | absolute 1e-7 for |x| <= 2^28, below 2 in size beyond |
 | pow | relative 3e-7 · (1 + |y · log x|) |
 | floor, ceil, trunc, round, nearbyint | exact |
 | fmod | exact while |x / y| < 2^22 and fused multiply-add is there, else an ulp of x |
@@ -108,6 +108,10 @@ class _Lets:
 
 def _like(value: float, x: Expr) -> Expr:
     return tir.splat(value, tir.lanes_of(x))
+
+
+def _double_like(value: float, x: Expr) -> Expr:
+    return tir.splat(tirx.const(value, "float64"), tir.lanes_of(x))
 
 
 def _int_like(value: int, x: Expr) -> Expr:
@@ -290,21 +294,27 @@ def _pow(let: Name, x: Expr, y: Expr) -> Expr:
 
 
 def _wave(let: Name, x: Expr, quadrant: int) -> Expr:
-    """sin(x + quadrant · pi/2): reduced to |r| <= pi/4 in three steps, then by quadrant."""
-    shifted = let(x * _like(2 / math.pi, x) + _like(_MAGIC, x))
-    n = let(shifted - _like(_MAGIC, x))
-    r = x
-    for part in (1.5703125, 4.837512969970703125e-4, 7.54978995489188216e-8):
-        r = let(r - n * _like(part, x))
+    """sin(x + quadrant · pi/2): reduced to |r| <= pi/4 in double precision, then by quadrant."""
+    wide = let(x.astype(_as("float64", x)))
+    magic = _double_like(_MAGIC_DOUBLE, x)
+    shifted = let(wide * _double_like(2 / math.pi, x) + magic)
+    n = let(shifted - magic)
+    for part in _HALF_PI:
+        wide = let(wide - n * _double_like(part, x))
+    r = let(_clamp(let, _to_float(wide), (-1.0, 1.0)))
     square = let(r * r)
     sine = r + _horner(let, square, _SIN) * square * r
     cosine = _like(1.0, x) - square * _like(0.5, x) + _horner(let, square, _COS) * square * square
-    quarter = let(_bits(shifted) + _int_like(quadrant, x))
+    low = tirx.reinterpret(_as("int64", x), shifted).astype(_as("int32", x))
+    quarter = let(low + _int_like(quadrant, x))
     is_odd = tirx.NE(quarter & _int_like(1, x), _int_like(0, x))
     sign = (quarter & _int_like(2, x)) << _int_like(30, x)
     return _from_bits(_bits(tirx.Select(is_odd, cosine, sine)) ^ sign)
 
 
+_MAGIC_DOUBLE = 6755399441055744.0  # 1.5 · 2^52
+# pi/2 as 25 bits, so that its products with |n| < 2^28 are exact, and the rest (fdlibm).
+_HALF_PI = (1.57079631090164184570, 1.58932547735281966916e-8)
 _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 

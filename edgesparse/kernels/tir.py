@@ -156,8 +156,7 @@ def keep(value: Expr) -> Expr:
     of n squares takes them 2^n steps.
     """
     lanes = lanes_of(value)
-    kind = "int32" if str(value.ty.dtype).startswith("int32") else "float32"
-    register = local(lanes, kind)
+    register = local(lanes, str(value.ty.dtype).partition("x")[0])
     store(register, 0, value, lanes)
     return load(register, 0, lanes)
 

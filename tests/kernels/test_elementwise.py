@@ -60,6 +60,15 @@ def test_simple_functions(name, alpha, beta, expected):
     np.testing.assert_allclose(y, expected(x.astype(np.float64)), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [0.5, -0.5])
+@pytest.mark.parametrize("target", TARGETS)
+def test_roots_as_powers_treat_infinities_as_pow_does(exponent, target):
+    x = np.array([*np.abs(floats(12)), np.inf, -np.inf, -1, np.nan], np.float32)
+    y = run_kernel(Unary("PowConstant", 16, 4, exponent), x, nan(16), target=target)[1]
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(y, np.power(x, np.full(16, exponent)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {""}))
 @pytest.mark.parametrize("target", TARGETS)
 def test_activations_keep_nan_and_touch_no_libm(name, target):

@@ -94,11 +94,16 @@ def test_saturating_functions(name, target):
 
 
 @pytest.mark.parametrize("name", ["Sin", "Cos"])
-def test_waves(name):
-    for x in (near(-8192, 8192), near(-4, 4), np.array(SPECIAL[4:8], np.float32)):
-        got, want = evaluate(name, x), exact(name, x)
+@pytest.mark.parametrize("target", TARGETS)
+def test_waves(name, target):
+    ends = np.array([*SPECIAL[4:8], 2.0**28, -(2.0**28)], np.float32)
+    for x in (near(-8192, 8192), near(-4, 4), near(-(2.0**28), 2.0**28), ends):
+        got, want = evaluate(name, x, target), exact(name, x)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
-        assert np.nanmax(np.abs(got - want)) <= 1e-6
+        assert np.nanmax(np.abs(got - want)) <= 1e-7
+    x = everywhere()
+    x = x[np.isfinite(x)]
+    assert np.max(np.abs(evaluate(name, x, target))) < 2
 
 
 @pytest.mark.parametrize("name", ["Floor", "Ceil", "Round"])
