@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import winograd
-from edgesparse.formats import pattern_masks, superset_table
+from edgesparse.formats import FILLED, full_pattern, pattern_masks, superset_table
 from edgesparse.target import CpuModel
 from edgesparse.tiling import Block, vectors_of
 
@@ -79,6 +79,10 @@ class Work:
 
     def under(self, patterns: tuple[int, ...]) -> Work:
         """Return the work of the same matrix with another pattern set, which covers this one's."""
+        every = self.groups * self.columns
+        is_full = self.group > 1 and patterns == full_pattern(self.group)
+        if is_full and sum(self.steps.values()) >= FILLED * every:
+            return dataclasses.replace(self, steps={patterns[0]: every})
         table = superset_table(self.group, patterns)
         steps = dict.fromkeys(patterns, 0)
         for mask, columns in self.steps.items():

@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 MAX_GROUP = 16
+# Share of the columns from which on skipping the others gains less than their list costs.
+FILLED = 0.98
 
 
 def all_patterns(group: int) -> tuple[int, ...]:
@@ -33,6 +35,19 @@ def all_patterns(group: int) -> tuple[int, ...]:
 def full_pattern(group: int) -> tuple[int, ...]:
     """Return the set that holds only the mask of all rows: a dense or block format."""
     return ((1 << group) - 1,)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagonal:
+    """Dense blocks of a matrix, side by side on its diagonal: their columns need no list.
+
+    Attributes:
+        blocks: How many; each has an equal share of the rows, and of the groups.
+        columns: Columns from where one block begins to where the next one does.
+    """
+
+    blocks: int
+    columns: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -91,6 +106,17 @@ def pattern_masks(weight: npt.NDArray[Any], group: int) -> Ints:
     return masks
 
 
+def is_filled(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...]) -> bool:
+    """Whether groups are best packed with all columns, zeros too, because hardly one is unused.
+
+    They share one list of columns then, as in a dense build.
+    """
+    if group == 1 or patterns != full_pattern(group):
+        return False
+    groups = -(-weight.shape[0] // group)
+    return bool(union_columns(weight, group) >= FILLED * groups * weight.shape[1])
+
+
 def union_columns(weight: npt.NDArray[Any], group: int) -> int:
     """Return how many columns all groups of `group` neighbouring rows load together."""
     rows, cols = weight.shape
@@ -100,7 +126,11 @@ def union_columns(weight: npt.NDArray[Any], group: int) -> int:
 
 
 def pack(
-    weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None = None
+    weight: npt.NDArray[Any],
+    group: int,
+    patterns: tuple[int, ...] | None = None,
+    *,
+    filled: bool = False,
 ) -> GroupedPatterns:
     """Return `weight` in the grouped-pattern format; `unpack` gives it back exactly.
 
@@ -109,6 +139,7 @@ def pack(
         group: Rows of a group, 1 to 16.
         patterns: Pattern set; all masks by default. A column whose mask is not in it is stored
             under the superset with the fewest rows, with explicit zeros.
+        filled: Whether all groups get all columns, those of zeros too.
 
     Raises:
         ValueError: The group is out of range, or a mask has no superset among the patterns.
@@ -118,12 +149,12 @@ def pack(
     patterns = all_patterns(group) if patterns is None else tuple(sorted(set(patterns)))
     rows, cols = weight.shape
     whole = rows // group
-    head = _pack_groups(np.asarray(weight[: whole * group], np.float32), group, patterns)
+    head = _pack_groups(np.asarray(weight[: whole * group], np.float32), group, patterns, filled)
     tail_rows = rows - whole * group
     tail_patterns = restrict_patterns(patterns, tail_rows)
     if tail_rows:
         tail = _pack_groups(
-            np.asarray(weight[whole * group :], np.float32), tail_rows, tail_patterns
+            np.asarray(weight[whole * group :], np.float32), tail_rows, tail_patterns, filled
         )
         columns, values = (np.concatenate(pair) for pair in zip(head[1:], tail[1:], strict=True))
         tail_counts = tail[0].reshape(-1)
@@ -157,16 +188,21 @@ def column_bounds(cols: int, blocks: int) -> list[int]:
 
 
 def pack_blocks(
-    weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...] | None, blocks: int
+    weight: npt.NDArray[Any],
+    group: int,
+    patterns: tuple[int, ...] | None,
+    blocks: int,
+    *,
+    filled: bool = False,
 ) -> list[GroupedPatterns]:
-    """Return `weight` cut into `blocks` blocks of columns, each packed by itself.
+    """Return `weight` cut into `blocks` blocks of columns, each packed by itself as by `pack`.
 
     Their column numbers are the whole matrix's.
     """
     bounds = column_bounds(weight.shape[1], blocks)
     packed = []
     for first, last in itertools.pairwise(bounds):
-        block = pack(weight[:, first:last], group, patterns)
+        block = pack(weight[:, first:last], group, patterns, filled=filled)
         packed.append(dataclasses.replace(block, columns=block.columns + np.int32(first)))
     return packed
 
@@ -184,6 +220,47 @@ def block_diagonal(blocks: Sequence[GroupedPatterns]) -> GroupedPatterns:
         columns=np.concatenate(columns),
         values=np.concatenate([block.values for block in blocks]),
     )
+
+
+def diagonal_of(packed: Sequence[GroupedPatterns]) -> Diagonal | None:
+    """Return the dense blocks that a packed matrix consists of, or None if there are others.
+
+    Args:
+        packed: The matrix, in blocks of columns; where those are several, it may only be dense.
+    """
+    firsts = [_first_columns(block) for block in packed]
+    if any(first is None for first in firsts):
+        return None
+    if len(packed) > 1:
+        is_dense = all(
+            np.all(first == bound) and block.stored == block.rows * block.cols
+            for first, block, bound in zip(
+                firsts, packed, np.cumsum([0, *(block.cols for block in packed)]), strict=False
+            )
+        )
+        return Diagonal(1, sum(block.cols for block in packed)) if is_dense else None
+    (first,), (matrix,) = firsts, packed
+    assert first is not None
+    blocks = len(np.unique(first))
+    if len(first) % blocks or matrix.cols % blocks or (blocks > 1 and matrix.tail_rows):
+        return None
+    columns = matrix.cols // blocks
+    if np.any(first != np.arange(len(first)) * blocks // len(first) * columns):
+        return None
+    return Diagonal(blocks, columns)
+
+
+def _first_columns(block: GroupedPatterns) -> Ints | None:
+    """Return the first column of every group, if all use equally long runs of columns in full."""
+    counts = np.append(block.counts.reshape(-1), block.tail_counts)
+    if block.patterns != full_pattern(block.group) or not len(counts) or not counts[0]:
+        return None
+    if np.any(counts != counts[0]):
+        return None
+    columns = block.columns.reshape(len(counts), -1)
+    first = columns[:, :1]
+    is_run = np.array_equal(columns, first + np.arange(columns.shape[1]))
+    return first[:, 0] if is_run else None
 
 
 def unpack(packed: GroupedPatterns) -> Floats:
@@ -213,11 +290,11 @@ def superset_table(group: int, patterns: tuple[int, ...]) -> npt.NDArray[np.int6
 
 
 def _pack_groups(
-    weight: Floats, group: int, patterns: tuple[int, ...]
+    weight: Floats, group: int, patterns: tuple[int, ...], filled: bool
 ) -> tuple[Ints, Ints, Floats]:
     """Pack whole groups: counts (groups, len(patterns)), columns, values."""
     rows, cols = weight.shape
-    masks = pattern_masks(weight, group)
+    masks = pattern_masks(np.ones_like(weight) if filled else weight, group)
     which, column = np.nonzero(masks)
     bucket = superset_table(group, patterns)[masks[which, column]]
     if np.any(bucket < 0):

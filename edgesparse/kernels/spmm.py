@@ -7,7 +7,7 @@ activation and writes the tile.
 
 Columns are element offsets into X, stored as they are or in units of `column_scale`, so that a
 column may be a channel (1x1), or a channel and a tap (KxK), of any convolution group, without the
-kernel knowing.
+kernel knowing. Groups of a dense matrix share one list of them.
 
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
@@ -32,7 +32,7 @@ import dataclasses
 import itertools
 
 from edgesparse.cost import LINE_BYTES
-from edgesparse.formats import restrict_patterns
+from edgesparse.formats import Diagonal, restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares, touched
@@ -100,6 +100,8 @@ class Spmm:
             weights are then loaded at once.
         column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
             when columns are int32 offsets.
+        diagonal: Dense blocks on the diagonal of W that it consists of: groups of rows then use
+            one list of all columns, from where their block begins. None where each has its own.
         reach: Elements from a vector to the farthest that a column reads in its plane.
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
         panel: Columns that are copied into panels, a block of them at a time, `panel_width`
@@ -125,6 +127,7 @@ class Spmm:
     passes: int = 1
     by_lane: bool = False
     column_scale: int = 0
+    diagonal: Diagonal | None = None
     reach: int = 0
     in_stride: int = 0
     panel: int = 0
@@ -157,6 +160,14 @@ class Spmm:
         return widest if widest > LINE_BYTES // 4 else 1 << (widest - 1).bit_length()
 
     @property
+    def column_step(self) -> int:
+        """Elements from a column to the next where that is enough to know; else 0.
+
+        It spares cores that issue in order a load; others hide that one.
+        """
+        return self.panel_width if self.halves and self.panel and self.diagonal else 0
+
+    @property
     def panel_elements(self) -> int:
         """Elements of the panel that a call uses."""
         return -(-self.panel // self.k_blocks) * self.panel_width
@@ -172,13 +183,13 @@ class Spmm:
     def emit(self, symbol: str) -> tir.PrimFunc:
         """Return the PrimFunc of `params` and a range of parts.
 
-        They are x, [sources, panel], values, columns, counts, starts, bias, [residual], y.
+        They are x, [sources, panel], values, [columns], counts, starts, bias, [residual], y.
         """
         params = {
             "x": "float32",
             **({"sources": "int32", "panel": "float32"} if self.panel else {}),
             "values": "float32",
-            "columns": tir.COLUMN_KINDS[self.column_scale > 0],
+            **({} if self.column_step else {"columns": tir.COLUMN_KINDS[self.column_scale > 0]}),
             "counts": "int32",
             "starts": "int32",
             "bias": "float32",
@@ -217,15 +228,27 @@ class Spmm:
                 self._emit_panel(p, block, read, k)
             task = _Task(p, block, cursor, *self._source(p, block, read), write, k)
             counts = k * self._counts_per_block
+            start = tir.keep(tir.load(cursor, 0)) if self.diagonal else None
             if whole:
                 with tir.between(first, tir.minimum(last, whole)) as g:
                     at = counts + g * len(self.patterns)
+                    self._rewind(cursor, start, g)
                     self._emit_group(task, g * self.group, self.group, self.patterns, at)
             if tail:
                 with tir.when(last > whole):
                     patterns = restrict_patterns(self.patterns, tail)
                     at = counts + whole * len(self.patterns)
+                    self._rewind(cursor, start, whole)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
+
+    def _rewind(self, cursor: tir.Buffer, start: tir.Expr | None, group: tir.Expr) -> None:
+        """Go back to the first column of a group's dense block."""
+        if self.diagonal is None:
+            return
+        if self.diagonal.blocks > 1:
+            groups = self.rows // self.group // self.diagonal.blocks
+            start = start + tir.divide(group, groups)[0] * self.diagonal.columns
+        tir.store(cursor, 0, start)
 
     def _source(
         self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr
@@ -296,7 +319,7 @@ class Spmm:
     def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
         lanes = self.lanes
         load = tir.load_halves if self.halves else tir.load
-        offset = task.read + tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
+        offset = task.read + self._column_offset(task)
         reads = [load(task.source, offset + at, lanes) for at in task.inputs]
         if self.ahead:
             tir.prefetch(task.p["values"], task.cursor[1] + self.ahead)
@@ -311,6 +334,11 @@ class Spmm:
             tir.store(used[k], v * lanes, total, lanes)
         tir.store(task.cursor, 0, task.cursor[0] + 1)
         tir.store(task.cursor, 1, task.cursor[1] + len(used))
+
+    def _column_offset(self, task: _Task) -> tir.Expr:
+        if self.column_step:
+            return tir.natural(task.cursor[0] * self.column_step)
+        return tir.column_offset(task.p["columns"], task.cursor[0], self.column_scale)
 
     def _weights(self, task: _Task, count: int) -> list[tir.Expr]:
         """Return the weights of a column, each in every lane."""

@@ -22,6 +22,7 @@ from edgesparse.lower.operands import (
     haloed,
     prefetch_distance,
     stored,
+    stored_columns,
 )
 from edgesparse.plan import Arg, align_up
 
@@ -61,7 +62,8 @@ def lower_gemv(
     def args(stride: int | None) -> tuple[Arg, ...]:
         offsets = column_offsets(operator, stride)
         scale = column_scale(offsets, decision["group"])
-        weights = stored(b, packed.values, offsets[packed.columns], scale)
+        columns = stored_columns(b, offsets[packed.columns], scale)
+        weights = (stored(b, packed.values), columns)
         return (source.read(), *weights, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Gemv, tuple[Arg, ...]]:

@@ -62,17 +62,14 @@ def cropped(operator: Operator, finish: dict[str, Any], **source: Any) -> Crop:
     )
 
 
-def stored(
-    b: PlanBuilder, values: npt.NDArray[np.float32], columns: npt.NDArray[np.int32], scale: int
-) -> tuple[Arg, Arg]:
-    """Store values, and columns as element offsets, or in uint16 if there is a `column_scale`."""
-    if scale:
-        columns = (columns // scale).astype(np.uint16)
-    # A kernel's pointers must point somewhere even when the matrix is all zeros.
-    return (
-        b.constant(values if len(values) else np.zeros(1, np.float32)),
-        b.constant(columns if len(columns) else np.zeros(1, columns.dtype)),
-    )
+def stored(b: PlanBuilder, array: npt.NDArray[Any]) -> Arg:
+    """Store an array; a kernel's pointer must point somewhere even when a matrix is all zeros."""
+    return b.constant(array if len(array) else np.zeros(1, array.dtype))
+
+
+def stored_columns(b: PlanBuilder, offsets: npt.NDArray[np.int32], scale: int) -> Arg:
+    """Store columns as element offsets, or in uint16 if there is a `column_scale`."""
+    return stored(b, (offsets // scale).astype(np.uint16) if scale else offsets)
 
 
 def column_offsets(operator: Operator, stride: int | None = None) -> npt.NDArray[np.int32]:

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse.formats import GroupedPatterns, column_bounds, pack_blocks
+from edgesparse.formats import (
+    GroupedPatterns,
+    column_bounds,
+    diagonal_of,
+    is_filled,
+    pack_blocks,
+)
 from edgesparse.geometry import Operator, constant_of, matrix_of
 from edgesparse.kernels.spmm import ChunkTable, Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
@@ -24,6 +30,7 @@ from edgesparse.lower.operands import (
     haloed,
     prefetch_distance,
     stored,
+    stored_columns,
 )
 from edgesparse.plan import Arg, align_up
 
@@ -50,9 +57,9 @@ def lower_spmm(
     y: Tensor,
 ) -> None:
     """Lower a product by the grouped-pattern kernel; a tight window's output is cropped."""
-    packed = pack_blocks(
-        matrix_of(node), decision["group"], tuple(decision["patterns"]), decision["k_blocks"]
-    )
+    weight, group, patterns = matrix_of(node), decision["group"], tuple(decision["patterns"])
+    filled = is_filled(weight, group, patterns)
+    packed = pack_blocks(weight, group, patterns, decision["k_blocks"], filled=filled)
     bias = constant_of(node, 2)
     source = haloed(b, operator, x)
     extra = [residual.read()] if residual else []
@@ -98,29 +105,31 @@ def lower_product(
         extra: What the epilogue reads.
     """
     kernel = _spmm_kernel(b, operator, decision, packed, finish or {})
+    values = stored(b, np.concatenate([block.values for block in packed]))
     tables = (
         b.constant(np.concatenate([_counts(block) for block in packed])),
-        b.constant(chunk_starts(packed, kernel.chunks)),
+        b.constant(chunk_starts(packed, kernel)),
         b.constant(bias),
     )
     if kernel.panel:
         panel = b.pieces(kernel.panel_elements, min(kernel.parts, PANELS), "panels")
-        offsets = _panel_offsets(kernel)
-        weights = (b.constant(column_offsets(operator)), panel, *_weights(b, offsets, packed))
-        kernel = dataclasses.replace(kernel, column_scale=column_scale(offsets, kernel.group))
+        sources = b.constant(column_offsets(operator))
+        kernel, columns = _with_columns(b, kernel, _panel_offsets(kernel), packed)
+        weights = (sources, panel, values, *columns)
         b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
         return
 
-    def args(stride: int | None) -> tuple[Arg, ...]:
-        weights = _weights(b, column_offsets(operator, stride), packed)
-        return (source.read(), *weights, *tables, *extra, y.write())
+    def placed(kernel: Spmm, stride: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
+        kernel, columns = _with_columns(b, kernel, column_offsets(operator, stride), packed)
+        return kernel, (source.read(), values, *columns, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
         changes = {"by_chunk": False, "passes": 1}
-        return between_rings(kernel, operator, read, write, **changes), args(read)
+        return placed(between_rings(kernel, operator, read, write, **changes), read)
 
     is_whole = kernel.ordered or operator.images > 1 or operator.window.is_tight
-    b.call(kernel, *args(None), rows=None if is_whole else by_rows)
+    whole, args = placed(kernel, None)
+    b.call(whole, *args, rows=None if is_whole else by_rows)
 
 
 def _spmm_kernel(
@@ -152,7 +161,7 @@ def _spmm_kernel(
         by_chunk=not ordered
         and tiles < ROWS_FIRST_BELOW_TILES
         and 4 * operator.rows >= operator.cols,
-        column_scale=column_scale(column_offsets(operator), group),
+        diagonal=diagonal_of(packed),
         by_lane=b.target.multiplies_by_lane,
         panel=operator.cols if decision["panel"] else 0,
         halves=b.target.core.in_order,
@@ -177,21 +186,27 @@ def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
     return (np.concatenate(numbers) * kernel.panel_width).astype(np.int32)
 
 
-def _weights(
+def _with_columns(
     b: PlanBuilder,
+    kernel: Spmm,
     offsets: npt.NDArray[np.int32],
     blocks: Sequence[GroupedPatterns],
-) -> tuple[Arg, Arg]:
-    """Store the values of packed blocks, and their columns as element offsets or in uint16.
+) -> tuple[Spmm, tuple[Arg, ...]]:
+    """Return the kernel that finds columns as they lie, and the list of them that it reads, if any.
 
     Args:
         b: The builder.
+        kernel: The kernel, but for that.
         offsets: Of every column, in elements.
         blocks: The packed blocks of columns.
     """
-    values = np.concatenate([block.values for block in blocks])
-    columns = offsets[np.concatenate([block.columns for block in blocks])]
-    return stored(b, values, columns, column_scale(offsets, blocks[0].group))
+    if kernel.column_step:
+        return kernel, ()
+    scale = column_scale(offsets, kernel.group)
+    if not kernel.diagonal:
+        offsets = offsets[np.concatenate([block.columns for block in blocks])]
+    kernel = dataclasses.replace(kernel, column_scale=scale)
+    return kernel, (stored_columns(b, offsets, scale),)
 
 
 def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
@@ -199,13 +214,14 @@ def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
     return np.concatenate([block.counts.reshape(-1), block.tail_counts]).astype(np.int32)
 
 
-def chunk_starts(blocks: Sequence[GroupedPatterns], chunks: int) -> npt.NDArray[np.int32]:
+def chunk_starts(blocks: Sequence[GroupedPatterns], kernel: Spmm) -> npt.NDArray[np.int32]:
     """Return the table `starts` of an SpMM kernel: runs of groups with about equal work.
 
     Args:
         blocks: The packed blocks of columns of one matrix.
-        chunks: Runs of groups.
+        kernel: The kernel, of so many runs.
     """
+    chunks = kernel.chunks
     steps = np.stack([_group_sums(block, weighted=False) for block in blocks])
     stored = np.stack([_group_sums(block, weighted=True) for block in blocks])
     groups = steps.shape[1]
@@ -217,6 +233,9 @@ def chunk_starts(blocks: Sequence[GroupedPatterns], chunks: int) -> npt.NDArray[
         np.concatenate([[0], np.cumsum(totals)])[:-1].reshape(totals.shape)
         for totals in (steps, stored)
     )
+    if kernel.diagonal:
+        widths = [0 if kernel.column_step else block.cols for block in blocks]
+        first_steps[:] = np.cumsum([0, *widths[:-1]])[:, None]
     at, k_blocks = ChunkTable(len(blocks)), len(blocks)
     table = np.zeros((chunks, at.entries), np.int32)
     table[:, at.groups], table[:, at.groups + 1] = bounds[:-1], bounds[1:]

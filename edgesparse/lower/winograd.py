@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgesparse import winograd
-from edgesparse.formats import GroupedPatterns, block_diagonal, full_pattern, pack
+from edgesparse.formats import GroupedPatterns, block_diagonal, full_pattern, is_filled, pack
 from edgesparse.geometry import Operator, constant_of, product_of_tiles, tiles_of
 from edgesparse.kernels.winograd import TilesIn, TilesOut
 from edgesparse.lower.builder import PlanBuilder, Tensor
@@ -80,8 +80,11 @@ def _packed(weight: np.ndarray[Any, Any], outputs: int, group: int) -> GroupedPa
     """
     places = winograd.transformed(weight, outputs)
     padding = align_up(places.shape[1], group) - places.shape[1]
-    places = np.pad(places, ((0, 0), (0, padding), (0, 1)))
-    return block_diagonal([pack(place, group, full_pattern(group)) for place in places])
+    places = np.pad(places, ((0, 0), (0, padding), (0, 0)))
+    patterns = full_pattern(group)
+    filled = all(is_filled(place, group, patterns) for place in places)
+    packed = [pack(place, group, patterns, filled=filled) for place in places]
+    return block_diagonal([dataclasses.replace(each, cols=each.cols + 1) for each in packed])
 
 
 def _from(arg: Arg, first: int) -> Arg:
