@@ -63,11 +63,6 @@ class Work:
         """Bucket loops entered, over all groups."""
         return self.groups * len(self.steps)
 
-    @property
-    def popcounts(self) -> set[int]:
-        """How many rows the patterns have."""
-        return {mask.bit_count() for mask in self.steps}
-
     def pressure(self, core: CpuModel) -> float:
         """Return how much larger a tile is to the L1 cache than its bytes.
 
@@ -259,9 +254,17 @@ def depthwise_cycles(taps: int, vectors: int, channels: int, core: CpuModel) -> 
 def _tile_cycles(
     work: Work, vectors: int, sweep: Sweep, lanes: int, core: CpuModel, k_blocks: int
 ) -> float:
-    price = {rows: step_cycles(rows, vectors, sweep, lanes, core) for rows in work.popcounts}
+    """Return the cycles of one tile.
+
+    A step that adds to few sums waits for what was added to them before. The end of a bucket's loop
+    overlaps with the next bucket's, which mostly adds to others.
+    """
     cycles = work.buckets * k_blocks * core.bucket_cycles
-    cycles += sum(steps * price[mask.bit_count()] for mask, steps in work.steps.items())
+    for mask, steps in work.steps.items():
+        step = step_cycles(mask.bit_count(), vectors, sweep, lanes, core)
+        overlapped = core.overlapped_steps * work.groups * k_blocks if len(work.steps) > 1 else 0
+        longer = max(0.0, core.latency_cycles - step)
+        cycles += steps * step + max(0, steps - overlapped) * longer
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
     waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
     return cycles + epilogue + waiting

@@ -37,19 +37,6 @@ def full_pattern(group: int) -> tuple[int, ...]:
     return ((1 << group) - 1,)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Diagonal:
-    """Dense blocks of a matrix, side by side on its diagonal: their columns need no list.
-
-    Attributes:
-        blocks: How many; each has an equal share of the rows, and of the groups.
-        columns: Columns from where one block begins to where the next one does.
-    """
-
-    blocks: int
-    columns: int
-
-
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class GroupedPatterns:
     """A sparse matrix in groups of rows, its columns bucketed by pattern.
@@ -222,45 +209,12 @@ def block_diagonal(blocks: Sequence[GroupedPatterns]) -> GroupedPatterns:
     )
 
 
-def diagonal_of(packed: Sequence[GroupedPatterns]) -> Diagonal | None:
-    """Return the dense blocks that a packed matrix consists of, or None if there are others.
-
-    Args:
-        packed: The matrix, in blocks of columns; where those are several, it may only be dense.
-    """
-    firsts = [_first_columns(block) for block in packed]
-    if any(first is None for first in firsts):
-        return None
-    if len(packed) > 1:
-        is_dense = all(
-            np.all(first == bound) and block.stored == block.rows * block.cols
-            for first, block, bound in zip(
-                firsts, packed, np.cumsum([0, *(block.cols for block in packed)]), strict=False
-            )
-        )
-        return Diagonal(1, sum(block.cols for block in packed)) if is_dense else None
-    (first,), (matrix,) = firsts, packed
-    assert first is not None
-    blocks = len(np.unique(first))
-    if len(first) % blocks or matrix.cols % blocks or (blocks > 1 and matrix.tail_rows):
-        return None
-    columns = matrix.cols // blocks
-    if np.any(first != np.arange(len(first)) * blocks // len(first) * columns):
-        return None
-    return Diagonal(blocks, columns)
-
-
-def _first_columns(block: GroupedPatterns) -> Ints | None:
-    """Return the first column of every group, if all use equally long runs of columns in full."""
-    counts = np.append(block.counts.reshape(-1), block.tail_counts)
-    if block.patterns != full_pattern(block.group) or not len(counts) or not counts[0]:
-        return None
-    if np.any(counts != counts[0]):
-        return None
-    columns = block.columns.reshape(len(counts), -1)
-    first = columns[:, :1]
-    is_run = np.array_equal(columns, first + np.arange(columns.shape[1]))
-    return first[:, 0] if is_run else None
+def is_dense(packed: Sequence[GroupedPatterns]) -> bool:
+    """Whether all groups of a matrix, packed in blocks of columns, use all columns in full."""
+    return all(
+        block.patterns == full_pattern(block.group) and block.stored == block.rows * block.cols
+        for block in packed
+    )
 
 
 def unpack(packed: GroupedPatterns) -> Floats:

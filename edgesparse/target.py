@@ -51,6 +51,9 @@ class CpuModel:
         not_hidden: Share of the less busy port's work, loads' or multiply-adds', that does not hide
             behind the other's; fitted, like the prices above, to all tiles of MobileNetV1's shapes
             at several densities.
+        latency_cycles: How long a multiply-add's result takes, in cycles as they are predicted; 0
+            where tiles have more sums than that takes, or it was never measured.
+        overlapped_steps: Steps at the end of a bucket's loop that overlap with the next bucket's.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
     """
@@ -79,6 +82,8 @@ class CpuModel:
     sweep_pressure: float = 1.0
     streams_rows: bool = False
     not_hidden: float = 0.2
+    latency_cycles: float = 0.0
+    overlapped_steps: int = 0
     blocked_group: int = 8
 
 
@@ -179,6 +184,8 @@ V8_X86 = CpuModel(
     resident_bytes=192 << 10,
     not_hidden=1,
     streams_rows=True,
+    latency_cycles=7.4,
+    overlapped_steps=32,
     blocked_group=1,
 )
 X86_AVX512 = CpuModel(

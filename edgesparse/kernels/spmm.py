@@ -32,7 +32,7 @@ import dataclasses
 import itertools
 
 from edgesparse.cost import LINE_BYTES
-from edgesparse.formats import Diagonal, restrict_patterns
+from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.shares import Shares, touched
@@ -100,8 +100,7 @@ class Spmm:
             weights are then loaded at once.
         column_scale: Elements between neighbouring columns, which are then numbers in uint16; or 0
             when columns are int32 offsets.
-        diagonal: Dense blocks on the diagonal of W that it consists of: groups of rows then use
-            one list of all columns, from where their block begins. None where each has its own.
+        shares_columns: Whether groups of rows share one list, of all columns, because W is dense.
         reach: Elements from a vector to the farthest that a column reads in its plane.
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
         panel: Columns that are copied into panels, a block of them at a time, `panel_width`
@@ -127,7 +126,7 @@ class Spmm:
     passes: int = 1
     by_lane: bool = False
     column_scale: int = 0
-    diagonal: Diagonal | None = None
+    shares_columns: bool = False
     reach: int = 0
     in_stride: int = 0
     panel: int = 0
@@ -165,7 +164,7 @@ class Spmm:
 
         It spares cores that issue in order a load; others hide that one.
         """
-        return self.panel_width if self.halves and self.panel and self.diagonal else 0
+        return self.panel_width if self.halves and self.panel and self.shares_columns else 0
 
     @property
     def panel_elements(self) -> int:
@@ -228,27 +227,23 @@ class Spmm:
                 self._emit_panel(p, block, read, k)
             task = _Task(p, block, cursor, *self._source(p, block, read), write, k)
             counts = k * self._counts_per_block
-            start = tir.keep(tir.load(cursor, 0)) if self.diagonal else None
+            start = tir.keep(tir.load(cursor, 0)) if self.shares_columns else None
             if whole:
                 with tir.between(first, tir.minimum(last, whole)) as g:
                     at = counts + g * len(self.patterns)
-                    self._rewind(cursor, start, g)
+                    self._rewind(cursor, start)
                     self._emit_group(task, g * self.group, self.group, self.patterns, at)
             if tail:
                 with tir.when(last > whole):
                     patterns = restrict_patterns(self.patterns, tail)
                     at = counts + whole * len(self.patterns)
-                    self._rewind(cursor, start, whole)
+                    self._rewind(cursor, start)
                     self._emit_group(task, whole * self.group, tail, patterns, at)
 
-    def _rewind(self, cursor: tir.Buffer, start: tir.Expr | None, group: tir.Expr) -> None:
-        """Go back to the first column of a group's dense block."""
-        if self.diagonal is None:
-            return
-        if self.diagonal.blocks > 1:
-            groups = self.rows // self.group // self.diagonal.blocks
-            start = start + tir.divide(group, groups)[0] * self.diagonal.columns
-        tir.store(cursor, 0, start)
+    def _rewind(self, cursor: tir.Buffer, start: tir.Expr | None) -> None:
+        """Go back to the first column, if groups share their list."""
+        if start is not None:
+            tir.store(cursor, 0, start)
 
     def _source(
         self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr

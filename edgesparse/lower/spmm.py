@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgesparse.formats import (
     GroupedPatterns,
     column_bounds,
-    diagonal_of,
+    is_dense,
     is_filled,
     pack_blocks,
 )
@@ -161,7 +161,7 @@ def _spmm_kernel(
         by_chunk=not ordered
         and tiles < ROWS_FIRST_BELOW_TILES
         and 4 * operator.rows >= operator.cols,
-        diagonal=diagonal_of(packed),
+        shares_columns=is_dense(packed),
         by_lane=b.target.multiplies_by_lane,
         panel=operator.cols if decision["panel"] else 0,
         halves=b.target.core.in_order,
@@ -203,7 +203,7 @@ def _with_columns(
     if kernel.column_step:
         return kernel, ()
     scale = column_scale(offsets, kernel.group)
-    if not kernel.diagonal:
+    if not kernel.shares_columns:
         offsets = offsets[np.concatenate([block.columns for block in blocks])]
     kernel = dataclasses.replace(kernel, column_scale=scale)
     return kernel, (stored_columns(b, offsets, scale),)
@@ -233,7 +233,7 @@ def chunk_starts(blocks: Sequence[GroupedPatterns], kernel: Spmm) -> npt.NDArray
         np.concatenate([[0], np.cumsum(totals)])[:-1].reshape(totals.shape)
         for totals in (steps, stored)
     )
-    if kernel.diagonal:
+    if kernel.shares_columns:
         widths = [0 if kernel.column_step else block.cols for block in blocks]
         first_steps[:] = np.cumsum([0, *widths[:-1]])[:, None]
     at, k_blocks = ChunkTable(len(blocks)), len(blocks)

@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesparse.formats import (
-    Diagonal,
     all_patterns,
-    block_diagonal,
-    diagonal_of,
     full_pattern,
+    is_dense,
     is_filled,
     pack,
     pack_blocks,
@@ -99,7 +97,7 @@ def test_a_filled_matrix_has_all_columns_in_every_group(weight, group):
     packed = pack(weight, group, full_pattern(group), filled=True)
     np.testing.assert_array_equal(unpack(packed), weight)
     assert packed.stored == weight.size
-    assert diagonal_of([packed]) == Diagonal(1, weight.shape[1])
+    assert is_dense([packed])
 
 
 def test_hardly_any_unused_column_is_filled():
@@ -112,24 +110,11 @@ def test_hardly_any_unused_column_is_filled():
     assert not is_filled(dense, 2, full_pattern(2))
 
 
-def test_dense_blocks_are_found_wherever_they_lie():
-    block = np.ones((6, 5), np.float32)
-    dense = pack(block, 4, full_pattern(4))  # a smaller last group
-    assert diagonal_of([dense]) == Diagonal(1, 5)
-    assert diagonal_of(pack_blocks(block, 4, full_pattern(4), 2)) == Diagonal(1, 5)
-    even = pack(block, 3, full_pattern(3))
-    assert diagonal_of([block_diagonal([even, even, even])]) == Diagonal(3, 5)
-    padded = pack(np.pad(block, ((0, 0), (0, 2))), 3, full_pattern(3))
-    assert diagonal_of([block_diagonal([padded, padded])]) == Diagonal(2, 7)
-
-
-def test_what_is_not_dense_keeps_its_columns():
+def test_dense_is_what_uses_all_columns_in_full():
     weight = np.ones((6, 5), np.float32)
-    assert diagonal_of([pack(weight, 3, all_patterns(3))]) is None
+    assert is_dense([pack(weight, 4, full_pattern(4))])  # with a smaller last group
+    assert is_dense(pack_blocks(weight, 3, full_pattern(3), 2))
+    assert not is_dense([pack(weight, 3, all_patterns(3))])
     weight[:3, 2] = 0
-    assert diagonal_of([pack(weight, 3, full_pattern(3))]) is None
-    assert diagonal_of(pack_blocks(weight, 3, full_pattern(3), 2)) is None
-    assert diagonal_of([pack(np.zeros((6, 5), np.float32), 3, full_pattern(3))]) is None
-    weight[:] = 1
-    weight[3:, 0] = weight[:3, 4] = 0  # equally many, elsewhere
-    assert diagonal_of([pack(weight, 3, full_pattern(3))]) is None
+    assert not is_dense([pack(weight, 3, full_pattern(3))])
+    assert not is_dense(pack_blocks(weight, 3, full_pattern(3), 2))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesparse.formats import Diagonal, all_patterns, full_pattern
+from edgesparse.formats import all_patterns, full_pattern
 from edgesparse.kernels.crop import Crop
 from edgesparse.kernels.depthwise import Depthwise
 from edgesparse.kernels.gemv import Gemv
@@ -26,8 +26,8 @@ KERNELS = {
     "spmm_panel": Spmm(
         8, 4, full_pattern(4), 4, flat_blocks(20, 4, 3), 20, by_lane=True, panel=6, halves=True
     ),
-    "spmm_dense_blocks": Spmm(
-        8, 2, full_pattern(2), 4, flat_blocks(20, 4, 3), 20, diagonal=Diagonal(2, 5)
+    "spmm_dense": Spmm(
+        8, 2, full_pattern(2), 4, flat_blocks(20, 4, 3), 20, k_blocks=2, shares_columns=True
     ),
     "spmm_dense_panel": Spmm(
         7,
@@ -38,7 +38,7 @@ KERNELS = {
         20,
         panel=6,
         halves=True,
-        diagonal=Diagonal(1, 6),
+        shares_columns=True,
     ),
     "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
     "depthwise_3x3s2_rows": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 5, streams=True),
