@@ -74,15 +74,18 @@ class Work:
 
     def under(self, patterns: tuple[int, ...]) -> Work:
         """Return the work of the same matrix with another pattern set, which covers this one's."""
-        every = self.groups * self.columns
-        is_full = self.group > 1 and patterns == full_pattern(self.group)
-        if is_full and sum(self.steps.values()) >= FILLED * every:
-            return dataclasses.replace(self, steps={patterns[0]: every})
         table = superset_table(self.group, patterns)
         steps = dict.fromkeys(patterns, 0)
         for mask, columns in self.steps.items():
             steps[patterns[table[mask]]] += columns
         return dataclasses.replace(self, steps=steps)
+
+    def filled(self) -> Work:
+        """Return the work with what `formats.is_filled` adds: groups that take all columns."""
+        every, (full,) = self.groups * self.columns, full_pattern(self.group)
+        if self.group == 1 or self.steps.keys() != {full} or self.steps[full] < FILLED * every:
+            return self
+        return dataclasses.replace(self, steps={full: every})
 
 
 def work_of(weight: npt.NDArray[Any], group: int, neighbours: int = 1, pages: float = 0.0) -> Work:

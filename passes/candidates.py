@@ -169,7 +169,7 @@ def _group_candidates(
         fixed.insert(0, (label, occurring))
     found: list[Candidate] = []
     for label, patterns in fixed:
-        found += _pattern_candidates(operator, work.under(patterns), label, target)
+        found += _pattern_candidates(operator, work.under(patterns).filled(), label, target)
     if found and group > 1 and work.steps:
         best = min(found, key=lambda candidate: candidate.cycles)
         lanes = operator.out_layout.lanes
@@ -260,7 +260,7 @@ def _winograd_candidates(operator: Operator, weight: Weight, target: Target) -> 
         span = tiles_of_operator(operator, outputs).window.span
         for group in tiles_of(target):
             if 1 < group <= operator.rows:
-                work = cost.work_of(used, group).under(full_pattern(group))
+                work = cost.work_of(used, group).under(full_pattern(group)).filled()
                 yield from _transformed_candidates(work, outputs, span, channels, target)
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from edgesparse import cost
 from edgesparse.formats import full_pattern
 from edgesparse.target import CpuModel
+from edgesparse.tiling import flat_blocks
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,7 +44,11 @@ def reduced_patterns(
         kept.remove(mask)
     # The full mask may have been dropped only in name: where all others cover, no column uses it.
     used = set(_assignment(np.nonzero(columns)[0], kept, price).tolist())
-    return tuple(mask for mask in kept if mask in used) or (full,)
+    found = tuple(mask for mask in kept if mask in used) or (full,)
+    # Removal looks at steps one by one, and not at how loops overlap.
+    tile = flat_blocks(vectors * lanes, lanes, vectors)
+    sets = [found, tuple(work.steps)] if 0 < len(work.steps) <= limit else [found]
+    return min(sets, key=lambda patterns: cost.spmm_cycles(work.under(patterns), tile, lanes, core))
 
 
 def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel) -> Floats:

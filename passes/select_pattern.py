@@ -16,7 +16,7 @@ import onnx_ir as ir
 from edgesparse import cost
 from edgesparse.geometry import Operator, matrix_of, operator_of
 from edgesparse.passes import editing
-from edgesparse.passes.candidates import Candidate, candidates, predicted_us, ranked
+from edgesparse.passes.candidates import Candidate, predicted_us, ranked
 from edgesparse.target import Target
 from edgesparse.tiling import row_starts
 from edgesparse.winograd import TAPS, products_of
@@ -68,8 +68,8 @@ def decide(node: ir.Node, target: Target) -> dict[str, Any]:
     operator = operator_of(node, target.lanes)
     if operator.kind == "depthwise":
         return {**_facts(node), **_depthwise_decision(operator, target)}
-    ranked = ranked_candidates(node, target)
-    return decision_of(node, target, ranked[0], ranked)
+    found = ranked_candidates(node, target)
+    return decision_of(node, target, found[0], found)
 
 
 def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
@@ -78,19 +78,19 @@ def ranked_candidates(node: ir.Node, target: Target) -> list[Candidate]:
 
 
 def decision_of(
-    node: ir.Node, target: Target, chosen: Candidate, ranked: list[Candidate]
+    node: ir.Node, target: Target, chosen: Candidate, rivals: list[Candidate]
 ) -> dict[str, Any]:
     """Return the decision that `chosen` stands for, explained beside its rivals.
 
     Args:
         node: A canonical Conv or Linear, not depthwise.
         target: What is compiled for.
-        chosen: One of `ranked`.
-        ranked: What `ranked_candidates` returned.
+        chosen: One of `rivals`.
+        rivals: What `ranked_candidates` returned.
     """
     operator = operator_of(node, target.lanes)
-    dense = min(candidates(operator, _dense_form(operator), target), key=lambda c: c.cycles)
-    return {**_facts(node), **_explain(operator, chosen, ranked, dense, target)}
+    dense = ranked(operator, _dense_form(operator), target)[0]
+    return {**_facts(node), **_explain(operator, chosen, rivals, dense, target)}
 
 
 def _facts(node: ir.Node) -> dict[str, Any]:
@@ -112,11 +112,11 @@ def _dense_form(operator: Operator) -> npt.NDArray[np.float32]:
 def _explain(
     operator: Operator,
     best: Candidate,
-    ranked: list[Candidate],
+    rivals: list[Candidate],
     dense: Candidate,
     target: Target,
 ) -> dict[str, Any]:
-    rival = next((c for c in ranked if _format_of(c) != _format_of(best)), None)
+    rival = next((c for c in rivals if _format_of(c) != _format_of(best)), None)
     best_us, dense_us = (predicted_us(operator, c, target) for c in (best, dense))
     rival_us = predicted_us(operator, rival, target) if rival else None
     runner_up = f"{rival.label}: {rival_us:.1f} us" if rival else None
@@ -127,7 +127,7 @@ def _explain(
     if best.outputs:
         growth = products_of(best.outputs) / TAPS**2
         reason += f"; zeros are not skipped, and the weights take {growth:.1f} times the memory"
-    single = next((c for c in ranked if c.group == 1), None)
+    single = next((c for c in rivals if c.group == 1), None)
     if single and 1 not in (best.group, rival.group if rival else 1) and speedup > 1:
         reason += f"; {single.label}: {predicted_us(operator, single, target):.1f} us"
     return {
