@@ -63,6 +63,7 @@ bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/models.py --model efficientnet_b0 --sparsity 0.85 --json $(BENCH)/4_efficientnet_b0.jsonl
 	$(BIN)/python benchmarks/models.py --sparsity 0.3 0.9 --targets wasm-relaxed --device browser --json $(BENCH)/4_chromium.jsonl
 	$(BIN)/python benchmarks/curve.py --json $(BENCH)/5_curve.jsonl
+	$(BIN)/python benchmarks/curve.py --model resnet_18 --json $(BENCH)/5_curve_resnet_18.jsonl
 	$(BIN)/python benchmarks/kernels.py --target host wasm-relaxed --json $(BENCH)/6_kernels.jsonl
 	$(BIN)/python benchmarks/limits.py --json $(BENCH)/6_limits.jsonl
 	$(BIN)/python benchmarks/fixed_cost.py --json $(BENCH)/7_fixed_cost.jsonl

@@ -150,8 +150,8 @@ def layer_bars(title: str, dense: Sequence[Row], sparse: Sequence[Row]) -> str:
 def curve_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     """Return the density curve."""
     lines = {
-        str(target): [(100 * row["sparsity"], row["speedup"]) for row in group]
-        for (target,), group in groups(rows, "target").items()
+        f"{model}, {target}": [(100 * row["sparsity"], row["speedup"]) for row in group]
+        for (model, target), group in groups(rows, "model", "target").items()
     }
     highest = max(speedup for line in lines.values() for _, speedup in line)
     x, y = linear_axis("% zeros", 100), linear_axis("times as fast as our dense bundle", highest)
@@ -160,7 +160,7 @@ def curve_section(rows: Sequence[Row], plots: dict[str, str]) -> str:
     verdict = "Nowhere is the sparse bundle slower than the dense one beyond the noise."
     if slower:
         points = ", ".join(
-            f"{r['target']} {r['sparsity']:.0%} ({r['speedup']:.2f}x)" for r in slower
+            f"{r['model']}, {r['target']} {r['sparsity']:.0%} ({r['speedup']:.2f}x)" for r in slower
         )
         verdict = f"Slower than dense: {points}."
     picture = "![density curve](plots/curve.svg)"

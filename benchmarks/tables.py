@@ -75,15 +75,17 @@ def missing_list(rows: Sequence[Row]) -> str:
 
 
 def curve_table(rows: Sequence[Row]) -> str:
-    """Return our sparse bundle over our dense one, targets as columns."""
-    targets = list(dict.fromkeys(row["target"] for row in rows))
+    """Return our sparse bundle over our dense one, models on targets as columns."""
+    columns = list(groups(rows, "model", "target"))
     lines = []
-    for (sparsity,), group in groups(rows, "sparsity").items():
-        by_target = {row["target"]: row for row in group}
-        cells = [by_target.get(target) for target in targets]
-        times = [f"{c['ms_median']:.2f} ms, {c['speedup']:.2f}x" if c else "" for c in cells]
-        lines.append([f"{sparsity:.0%}", *times])
-    return markdown(["Zeros", *targets], lines)
+    for sparsity in sorted({row["sparsity"] for row in rows}):
+        times = {
+            (row["model"], row["target"]): f"{row['ms_median']:.2f} ms, {row['speedup']:.2f}x"
+            for row in rows
+            if row["sparsity"] == sparsity
+        }
+        lines.append([f"{sparsity:.0%}", *(times.get(column, "") for column in columns)])
+    return markdown(["Zeros", *(", ".join(map(str, column)) for column in columns)], lines)
 
 
 def kernels_table(rows: Sequence[Row]) -> str:

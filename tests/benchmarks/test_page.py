@@ -31,6 +31,7 @@ ROWS = [
     *(
         {
             "what": "curve",
+            "model": "net",
             "target": "host",
             "sparsity": sparsity,
             "speedup": speedup,
@@ -161,7 +162,7 @@ def test_missing_peers_are_listed_and_do_not_break_the_table():
 
 def test_a_sparse_bundle_slower_than_dense_beyond_the_noise_is_named():
     text, _ = performance.page(ROWS)
-    assert "Slower than dense: host 50% (0.90x)." in text
+    assert "Slower than dense: net, host 50% (0.90x)." in text
 
 
 def test_plots_are_well_formed_and_shown():
