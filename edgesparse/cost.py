@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import winograd
-from edgesparse.formats import FILLED, full_pattern, pattern_masks, superset_table
+from edgesparse.formats import fills, pattern_masks, superset_table
 from edgesparse.target import CpuModel
 from edgesparse.tiling import Block, vectors_of
 
@@ -82,10 +82,10 @@ class Work:
 
     def filled(self) -> Work:
         """Return the work with what `formats.is_filled` adds: groups that take all columns."""
-        every, (full,) = self.groups * self.columns, full_pattern(self.group)
-        if self.group == 1 or self.steps.keys() != {full} or self.steps[full] < FILLED * every:
+        every = self.groups * self.columns
+        if not fills(self.group, self.steps, sum(self.steps.values()), every):
             return self
-        return dataclasses.replace(self, steps={full: every})
+        return dataclasses.replace(self, steps=dict.fromkeys(self.steps, every))
 
 
 def work_of(weight: npt.NDArray[Any], group: int, neighbours: int = 1, pages: float = 0.0) -> Work:
@@ -263,9 +263,13 @@ def _tile_cycles(
     overlaps with the next bucket's, which mostly adds to others.
     """
     cycles = work.buckets * k_blocks * core.bucket_cycles
+    overlapped = core.overlapped_steps * work.groups * k_blocks if len(work.steps) > 1 else 0
+    prices = {
+        rows: step_cycles(rows, vectors, sweep, lanes, core)
+        for rows in {mask.bit_count() for mask in work.steps}
+    }
     for mask, steps in work.steps.items():
-        step = step_cycles(mask.bit_count(), vectors, sweep, lanes, core)
-        overlapped = core.overlapped_steps * work.groups * k_blocks if len(work.steps) > 1 else 0
+        step = prices[mask.bit_count()]
         longer = max(0.0, core.latency_cycles - step)
         cycles += steps * step + max(0, steps - overlapped) * longer
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle

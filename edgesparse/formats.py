@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,15 +93,24 @@ def pattern_masks(weight: npt.NDArray[Any], group: int) -> Ints:
     return masks
 
 
-def is_filled(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...]) -> bool:
+def fills(group: int, patterns: Iterable[int], used: int, columns: int) -> bool:
     """Whether groups are best packed with all columns, zeros too, because hardly one is unused.
 
     They share one list of columns then, as in a dense build.
+
+    Args:
+        group: Rows of a group.
+        patterns: Pattern set.
+        used: Columns that groups use, over all groups.
+        columns: Columns of the matrix, over all groups.
     """
-    if group == 1 or patterns != full_pattern(group):
-        return False
+    return group > 1 and tuple(patterns) == full_pattern(group) and used >= FILLED * columns
+
+
+def is_filled(weight: npt.NDArray[Any], group: int, patterns: tuple[int, ...]) -> bool:
+    """Whether `fills` says so of a (rows, cols) matrix in groups of `group` rows."""
     groups = -(-weight.shape[0] // group)
-    return bool(union_columns(weight, group) >= FILLED * groups * weight.shape[1])
+    return fills(group, patterns, union_columns(weight, group), groups * weight.shape[1])
 
 
 def union_columns(weight: npt.NDArray[Any], group: int) -> int:

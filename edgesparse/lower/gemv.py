@@ -17,12 +17,11 @@ from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
     between_rings,
     column_offsets,
-    column_scale,
     epilogue,
     haloed,
     prefetch_distance,
     stored,
-    stored_columns,
+    with_columns,
 )
 from edgesparse.plan import Arg, align_up
 
@@ -58,20 +57,20 @@ def lower_gemv(
     source = haloed(b, operator, x)
     extra = [residual.read()] if residual else []
     tables = (b.constant(packed.bounds), b.constant(packed.bias))
+    values = stored(b, packed.values)
 
-    def args(stride: int | None) -> tuple[Arg, ...]:
+    def placed(kernel: Gemv, stride: int | None) -> tuple[Gemv, tuple[Arg, ...]]:
         offsets = column_offsets(operator, stride)
-        scale = column_scale(offsets, decision["group"])
-        columns = stored_columns(b, offsets[packed.columns], scale)
-        weights = (stored(b, packed.values), columns)
-        return (source.read(), *weights, *tables, *extra, y.write())
+        kernel, columns = with_columns(b, kernel, offsets, packed.columns)
+        return kernel, (source.read(), values, columns, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Gemv, tuple[Arg, ...]]:
-        return between_rings(kernel, operator, read, write, by_rows=True), args(read)
+        return placed(between_rings(kernel, operator, read, write, by_rows=True), read)
 
     is_single = operator.out_layout.pixels == 1 or packed.values.nbytes > BANDED_BYTES
     is_whole = is_single or operator.images > 1 or operator.window.is_tight
-    b.call(kernel, *args(None), rows=None if is_whole else by_rows)
+    whole, args = placed(kernel, None)
+    b.call(whole, *args, rows=None if is_whole else by_rows)
 
 
 def _packed(node: ir.Node, operator: Operator, group: int) -> _Packed:
@@ -95,7 +94,6 @@ def _kernel(
     kernel = Gemv(
         rows=len(packed.bias),
         lanes=lanes,
-        column_scale=column_scale(column_offsets(operator), group),
         ahead=prefetch_distance(b),
         **finish,
     )

@@ -67,9 +67,25 @@ def stored(b: PlanBuilder, array: npt.NDArray[Any]) -> Arg:
     return b.constant(array if len(array) else np.zeros(1, array.dtype))
 
 
-def stored_columns(b: PlanBuilder, offsets: npt.NDArray[np.int32], scale: int) -> Arg:
-    """Store columns as element offsets, or in uint16 if there is a `column_scale`."""
-    return stored(b, (offsets // scale).astype(np.uint16) if scale else offsets)
+def with_columns(
+    b: PlanBuilder,
+    kernel: Product,
+    offsets: npt.NDArray[np.int32],
+    used: npt.NDArray[np.int32] | None = None,
+) -> tuple[Product, Arg]:
+    """Return the kernel that finds columns as they lie, and the list of them that it reads.
+
+    Args:
+        b: The builder.
+        kernel: The kernel, but for that.
+        offsets: Of every column, in elements.
+        used: The columns to list; by default all, once.
+    """
+    scale = column_scale(offsets, kernel.group)
+    listed = offsets if used is None else offsets[used]
+    if scale:
+        listed = (listed // scale).astype(np.uint16)
+    return dataclasses.replace(kernel, column_scale=scale), stored(b, listed)
 
 
 def column_offsets(operator: Operator, stride: int | None = None) -> npt.NDArray[np.int32]:
@@ -122,7 +138,6 @@ def between_rings(
     """
     return dataclasses.replace(
         kernel,
-        column_scale=column_scale(column_offsets(operator, read), kernel.group),
         in_stride=plane_stride(operator) if read is None else read,
         out_stride=kernel.out_stride if write is None else write,
         reach=_reach(operator),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -24,13 +23,12 @@ from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
     between_rings,
     column_offsets,
-    column_scale,
     cropped,
     epilogue,
     haloed,
     prefetch_distance,
     stored,
-    stored_columns,
+    with_columns,
 )
 from edgesparse.plan import Arg, align_up
 
@@ -111,17 +109,19 @@ def lower_product(
         b.constant(chunk_starts(packed, kernel)),
         b.constant(bias),
     )
+    listed = None if kernel.shares_columns else np.concatenate([block.columns for block in packed])
     if kernel.panel:
         panel = b.pieces(kernel.panel_elements, min(kernel.parts, PANELS), "panels")
-        sources = b.constant(column_offsets(operator))
-        kernel, columns = _with_columns(b, kernel, _panel_offsets(kernel), packed)
-        weights = (sources, panel, values, *columns)
+        weights = [b.constant(column_offsets(operator)), panel, values]
+        if not kernel.column_step:
+            kernel, columns = with_columns(b, kernel, _panel_offsets(kernel), listed)
+            weights.append(columns)
         b.call(kernel, source.read(), *weights, *tables, *extra, y.write())
         return
 
     def placed(kernel: Spmm, stride: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
-        kernel, columns = _with_columns(b, kernel, column_offsets(operator, stride), packed)
-        return kernel, (source.read(), values, *columns, *tables, *extra, y.write())
+        kernel, columns = with_columns(b, kernel, column_offsets(operator, stride), listed)
+        return kernel, (source.read(), values, columns, *tables, *extra, y.write())
 
     def by_rows(read: int | None, write: int | None) -> tuple[Spmm, tuple[Arg, ...]]:
         changes = {"by_chunk": False, "passes": 1}
@@ -186,29 +186,6 @@ def _panel_offsets(kernel: Spmm) -> npt.NDArray[np.int32]:
     return (np.concatenate(numbers) * kernel.panel_width).astype(np.int32)
 
 
-def _with_columns(
-    b: PlanBuilder,
-    kernel: Spmm,
-    offsets: npt.NDArray[np.int32],
-    blocks: Sequence[GroupedPatterns],
-) -> tuple[Spmm, tuple[Arg, ...]]:
-    """Return the kernel that finds columns as they lie, and the list of them that it reads, if any.
-
-    Args:
-        b: The builder.
-        kernel: The kernel, but for that.
-        offsets: Of every column, in elements.
-        blocks: The packed blocks of columns.
-    """
-    if kernel.column_step:
-        return kernel, ()
-    scale = column_scale(offsets, kernel.group)
-    if not kernel.shares_columns:
-        offsets = offsets[np.concatenate([block.columns for block in blocks])]
-    kernel = dataclasses.replace(kernel, column_scale=scale)
-    return kernel, (stored_columns(b, offsets, scale),)
-
-
 def _counts(block: GroupedPatterns) -> npt.NDArray[np.int32]:
     """Columns of each bucket, the smaller last group's behind the others'."""
     return np.concatenate([block.counts.reshape(-1), block.tail_counts]).astype(np.int32)
@@ -222,27 +199,29 @@ def chunk_starts(blocks: Sequence[GroupedPatterns], kernel: Spmm) -> npt.NDArray
         kernel: The kernel, of so many runs.
     """
     chunks = kernel.chunks
-    steps = np.stack([_group_sums(block, weighted=False) for block in blocks])
     stored = np.stack([_group_sums(block, weighted=True) for block in blocks])
-    groups = steps.shape[1]
+    groups = stored.shape[1]
     work = np.cumsum(stored.sum(axis=0) + 1)
     wanted = work[-1] * np.arange(1, chunks) / chunks
     bounds = np.concatenate([[0], np.searchsorted(work, wanted) + 1, [groups]])
     bounds = np.minimum(bounds, groups)
-    first_steps, first_values = (
-        np.concatenate([[0], np.cumsum(totals)])[:-1].reshape(totals.shape)
-        for totals in (steps, stored)
-    )
     if kernel.shares_columns:
-        widths = [0 if kernel.column_step else block.cols for block in blocks]
-        first_steps[:] = np.cumsum([0, *widths[:-1]])[:, None]
+        widths = np.array([0 if kernel.column_step else block.cols for block in blocks])
+        columns = np.repeat(_before(widths)[:, None], groups, axis=1)
+    else:
+        columns = _before(np.stack([_group_sums(block, weighted=False) for block in blocks]))
     at, k_blocks = ChunkTable(len(blocks)), len(blocks)
     table = np.zeros((chunks, at.entries), np.int32)
     table[:, at.groups], table[:, at.groups + 1] = bounds[:-1], bounds[1:]
     starts = np.minimum(bounds[:-1], groups - 1)  # an empty chunk never looks
-    table[:, at.columns : at.columns + k_blocks] = first_steps[:, starts].T
-    table[:, at.values : at.values + k_blocks] = first_values[:, starts].T
+    table[:, at.columns : at.columns + k_blocks] = columns[:, starts].T
+    table[:, at.values : at.values + k_blocks] = _before(stored)[:, starts].T
     return table
+
+
+def _before(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the sum of all that stand before each."""
+    return np.cumsum(totals).reshape(totals.shape) - totals
 
 
 def _group_sums(block: GroupedPatterns, *, weighted: bool) -> npt.NDArray[np.int64]:
