@@ -28,7 +28,8 @@ def tile_assembly(tile: Tile, lanes: int, turns: int) -> str:
 
     A column loads each vector and weight once; of vectors and rows, the fewer stay in registers
     while the others pass through. The rows take turns, column by column, so that no multiply-add
-    waits for the one before.
+    waits for the one before. Both lie in `.data`: unwritten pages of `.bss` are one page of memory at
+    several addresses, which cores whose first-level cache predicts ways by address take for misses.
 
     Args:
         tile: The tile.
@@ -63,7 +64,7 @@ def tile_assembly(tile: Tile, lanes: int, turns: int) -> str:
 .p2align 6
 peak:
   {body}
-.bss
+.data
 .p2align 6
 activations: .skip {turns * tile.group * column_bytes}
 weights: .skip {turns * tile.group * tile.rows * 4}
