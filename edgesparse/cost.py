@@ -29,7 +29,7 @@ FAR_LINE_CYCLES = 116
 # With rows in the lanes, weights that stay in L2 beside the rings of a chain: every tile of pixels
 # reads all of them. With so few a product may run in bands, and its planes are then never far.
 BANDED_BYTES = 256 << 10
-# Weights that are read once, from beyond L2; set by the 1000x1024 classifier of MobileNetV1.
+# Weights of a single pixel, read once, from beyond L2; set by MobileNetV1's 1000x1024 classifier.
 STREAMED_BYTES_PER_CYCLE = 10
 # Tiles that are read, transformed and written, in L2; set by ResNet-18's layers on two targets.
 TRANSFORMED_BYTES_PER_CYCLE = 9
@@ -131,10 +131,12 @@ class Sweep:
     pages: float = 0.0
 
 
-def sweep_of(work: Work, vectors: int, lanes: int, *, panel: bool = False) -> Sweep:
-    """Return what groups read of a tile of `vectors` vectors, all columns in one block."""
-    size = vectors * lanes * 4 * (work.columns if panel else work.footprint)
-    return Sweep(size, size / PAGE_BYTES if panel else work.pages)
+def sweep_of(
+    work: Work, vectors: int, lanes: int, k_blocks: int = 1, *, panel: bool = False
+) -> Sweep:
+    """Return what groups read of a tile of `vectors` vectors, a block of columns at a time."""
+    size = vectors * lanes * 4 * (work.columns if panel else work.footprint) / k_blocks
+    return Sweep(size, size / PAGE_BYTES if panel else work.pages / k_blocks)
 
 
 def spmm_cycles(
@@ -159,8 +161,8 @@ def spmm_cycles(
     cycles = 0.0
     for block in blocks:
         vectors = len(block.vectors)
-        whole = sweep_of(work, vectors, lanes, panel=panel)
-        sweep = Sweep(whole.size * work.pressure(core) / k_blocks, whole.pages / k_blocks)
+        read = sweep_of(work, vectors, lanes, k_blocks, panel=panel)
+        sweep = Sweep(read.size * work.pressure(core), read.pages)
         cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
         if panel:
             cycles += block.tiles * work.columns * vectors * core.panel_cycles
@@ -201,7 +203,7 @@ def gemm_cycles(
         planes_bytes: Of the (haloed) planes that every group reads.
     """
     weights = vectors * lanes * 4
-    cycles = columns * weights / STREAMED_BYTES_PER_CYCLE
+    cycles = columns * weights / core.streamed_bytes_per_cycle
     if core.l2_bytes and columns * weights > BANDED_BYTES:
         beyond = _missed(planes_bytes, core.l2_bytes)
         cycles += groups * planes_bytes / LINE_BYTES * beyond * FAR_LINE_CYCLES

@@ -46,6 +46,8 @@ class CpuModel:
         prefetch_bytes: How far ahead weights are asked for that the next level's prefetcher would
             deliver late; 0 where that did not win, or was never measured.
         streams_rows: Whether depthwise tiles loop over their rows, because what is unrolled spills.
+        streamed_bytes_per_cycle: Weights from beyond L2 that a product with rows in the lanes gets
+            while it waits for them, each read once.
         sweep_pressure: How much larger a tile is to the L1 cache when groups read all its columns,
             than when they read few.
         not_hidden: Share of the less busy port's work, loads' or multiply-adds', that does not hide
@@ -79,6 +81,7 @@ class CpuModel:
     walk_cycles: float = 0.0
     resident_bytes: int = 0
     prefetch_bytes: int = 0
+    streamed_bytes_per_cycle: float = 10.0
     sweep_pressure: float = 1.0
     streams_rows: bool = False
     not_hidden: float = 0.2
@@ -207,6 +210,30 @@ X86_AVX512 = CpuModel(
     sweep_pressure=2.0,
     not_hidden=0.5,
 )
+# Two multiply-adds and two loads of whole vectors a cycle, and they hide each other; what costs is
+# the end of a loop that was predicted wrong, and sums put aside between two blocks of columns.
+X86_ZEN5 = CpuModel(
+    "amd zen 5",
+    fma_per_cycle=2,
+    loads_per_cycle=2,
+    registers=32,
+    broadcast_is_free=True,
+    bucket_cycles=20,
+    l1_bytes=84 << 10,
+    l2_line_cycles=1.8,
+    resume_cycles=4,
+    clock_ghz=4.0,
+    split_cycles=0.5,
+    l2_bytes=1 << 20,
+    moved_gbytes_per_second=(150, 150),
+    band_bytes=512 << 10,
+    prefetch_bytes=4096,
+    streamed_bytes_per_cycle=100,
+    sweep_pressure=1.3,
+    not_hidden=0.2,
+    latency_cycles=4.5,
+    overlapped_steps=2,
+)
 X86_AVX2 = CpuModel(
     "x86-64 avx2",
     fma_per_cycle=2,
@@ -252,35 +279,52 @@ DESCRIPTIONS = {
 }
 
 
-def _cpu_flags() -> frozenset[str]:
-    """CPU flags of this machine as Linux lists them; empty where it does not."""
+def _cpu_facts() -> dict[str, str]:
+    """What Linux says of this machine's first CPU; empty where it does not."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
+        return {}
+    first = text.split("\n\n", 1)[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _cpu_flags() -> frozenset[str]:
+    """CPU flags of this machine as Linux lists them; empty where it does not."""
+    facts = _cpu_facts()
+    return frozenset(facts.get("flags", facts.get("Features", "")).split())
+
+
+def _cpu_family() -> tuple[str, str]:
+    """Maker and family of this machine's CPU, as Linux spells them; empty where it does not."""
+    facts = _cpu_facts()
+    return facts.get("vendor_id", ""), facts.get("cpu family", "")
 
 
 _AVX2_FLAGS = ("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm")
 _AVX512_FLAGS = (*_AVX2_FLAGS, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_ZEN5 = ("AuthenticAMD", "26")
 
 
-def host_target(machine: str | None = None, flags: frozenset[str] | None = None) -> Target:
+def host_target(
+    machine: str | None = None,
+    flags: frozenset[str] | None = None,
+    family: tuple[str, str] | None = None,
+) -> Target:
     """Return the target for this machine.
 
     Args:
         machine: Architecture as `platform.machine()` spells it; this machine's by default.
         flags: CPU flags; this machine's by default.
+        family: Maker and family of the CPU, which tell its costs; this machine's if `flags` are.
 
     Raises:
         UsageError: The architecture is neither x86-64 nor aarch64.
     """
     machine = machine or platform.machine()
-    flags = _cpu_flags() if flags is None else flags
+    if flags is None:
+        flags, family = _cpu_flags(), family or _cpu_family()
     if machine in ("aarch64", "arm64"):
         return dataclasses.replace(ARM64, name="host")
     if machine not in ("x86_64", "AMD64"):
@@ -290,7 +334,8 @@ def host_target(machine: str | None = None, flags: frozenset[str] | None = None)
         )
     triple = "x86_64-linux-gnu"
     if flags.issuperset(_AVX512_FLAGS):
-        return Target("host", triple, "x86-64-v4", (), 16, X86_AVX512, _AVX512_FLAGS)
+        core = X86_ZEN5 if family == _ZEN5 else X86_AVX512
+        return Target("host", triple, "x86-64-v4", (), 16, core, _AVX512_FLAGS)
     if flags.issuperset(_AVX2_FLAGS):
         return Target("host", triple, "x86-64-v3", (), 8, X86_AVX2, _AVX2_FLAGS)
     return Target("host", triple, "x86-64", (), 4, X86_SSE)

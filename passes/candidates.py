@@ -170,14 +170,30 @@ def _group_candidates(
     found: list[Candidate] = []
     for label, patterns in fixed:
         found += _pattern_candidates(operator, work.under(patterns).filled(), label, target)
-    if found and group > 1 and work.steps:
-        best = min(found, key=lambda candidate: candidate.cycles)
-        lanes = operator.out_layout.lanes
-        reduced = reduced_patterns(work, best.tile_vectors, lanes, target.core, MAX_PATTERNS)
-        if reduced not in (patterns for _, patterns in fixed):
-            label = f"{len(reduced)} patterns"
-            found += _pattern_candidates(operator, work.under(reduced), label, target)
     yield from found
+    if group == 1 or not work.steps:
+        return
+    best: dict[str, Candidate] = {}
+    known = {patterns for _, patterns in fixed}
+    for patterns in sorted(_reduced_sets(operator, work, found, target) - known):
+        label, padded = f"{len(patterns)} patterns", work.under(patterns)
+        for candidate in _pattern_candidates(operator, padded, label, target):
+            rival = best.setdefault(candidate.label, candidate)
+            best[candidate.label] = min(rival, candidate, key=lambda c: c.cycles)
+    yield from best.values()
+
+
+def _reduced_sets(
+    operator: Operator, work: cost.Work, found: Sequence[Candidate], target: Target
+) -> set[tuple[int, ...]]:
+    """Return the pattern sets that suit the best tile of `found` for each number of blocks."""
+    sets = set()
+    for k_blocks in {candidate.k_blocks for candidate in found}:
+        rivals = (candidate for candidate in found if candidate.k_blocks == k_blocks)
+        vectors = min(rivals, key=lambda candidate: candidate.cycles).tile_vectors
+        lanes, core = operator.out_layout.lanes, target.core
+        sets.add(reduced_patterns(work, vectors, lanes, core, MAX_PATTERNS, k_blocks))
+    return sets
 
 
 def _pattern_candidates(

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def reduced_patterns(
-    work: cost.Work, vectors: int, lanes: int, core: CpuModel, limit: int
+    work: cost.Work, vectors: int, lanes: int, core: CpuModel, limit: int, k_blocks: int = 1
 ) -> tuple[int, ...]:
     """Return the pattern set with the smallest predicted cost that greedy removal finds.
 
@@ -28,13 +28,14 @@ def reduced_patterns(
         lanes: float32 lanes of a vector.
         core: The core.
         limit: Most patterns.
+        k_blocks: Blocks of columns: every loop is entered once in each.
     """
     (full,) = full_pattern(work.group)
     columns = np.zeros(full + 1)
     for mask, steps in work.steps.items():
         columns[mask] = steps
-    price = _prices(work, vectors, lanes, core)
-    bucket = work.groups * core.bucket_cycles
+    price = _prices(work, vectors, lanes, core, k_blocks)
+    bucket = work.groups * k_blocks * core.bucket_cycles
     commonest = sorted(work.steps, key=lambda mask: (-work.steps[mask], mask))[: 2 * limit]
     kept = sorted({*commonest, full})
     while True:
@@ -48,12 +49,16 @@ def reduced_patterns(
     # Removal looks at steps one by one, and not at how loops overlap.
     tile = flat_blocks(vectors * lanes, lanes, vectors)
     sets = [found, tuple(work.steps)] if 0 < len(work.steps) <= limit else [found]
-    return min(sets, key=lambda patterns: cost.spmm_cycles(work.under(patterns), tile, lanes, core))
+
+    def cycles(patterns: tuple[int, ...]) -> float:
+        return cost.spmm_cycles(work.under(patterns), tile, lanes, core, k_blocks)
+
+    return min(sets, key=cycles)
 
 
-def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel) -> Floats:
+def _prices(work: cost.Work, vectors: int, lanes: int, core: CpuModel, k_blocks: int) -> Floats:
     """Return (2^group,) cycles of a column by its pattern."""
-    sweep = cost.sweep_of(work, vectors, lanes)
+    sweep = cost.sweep_of(work, vectors, lanes, k_blocks)
     by_rows = [0.0] + [
         cost.step_cycles(rows, vectors, sweep, lanes, core) for rows in range(1, work.group + 1)
     ]

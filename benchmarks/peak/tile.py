@@ -28,8 +28,8 @@ def tile_assembly(tile: Tile, lanes: int, turns: int) -> str:
 
     A column loads each vector and weight once; of vectors and rows, the fewer stay in registers
     while the others pass through. The rows take turns, column by column, so that no multiply-add
-    waits for the one before. Both lie in `.data`: unwritten pages of `.bss` are one page of memory at
-    several addresses, which cores whose first-level cache predicts ways by address take for misses.
+    waits for the one before. Both lie in `.data`: unwritten pages of `.bss` are one page of memory
+    at several addresses, which a cache that predicts ways by address takes for misses.
 
     Args:
         tile: The tile.

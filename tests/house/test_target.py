@@ -18,6 +18,9 @@ def test_host_width_follows_the_flags():
     assert host_target("x86_64", AVX512).lanes == 16
     assert host_target("x86_64", AVX512 - {"avx512vl"}).lanes == 8
     assert host_target("x86_64", frozenset({"sse2"})).lanes == 4
+    zen5 = host_target("x86_64", AVX512, ("AuthenticAMD", "26"))
+    assert (zen5.lanes, zen5.core.name) == (16, "amd zen 5")
+    assert host_target("x86_64", AVX512, ("GenuineIntel", "6")).core.name == "x86-64 avx-512"
     assert host_target("aarch64", frozenset()).architecture == "aarch64"
 
 

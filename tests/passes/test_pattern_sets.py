@@ -18,14 +18,14 @@ CORE = dataclasses.replace(resolve_target("wasm-relaxed").core, bucket_cycles=8)
 LIMIT = 24
 
 
-def reduced(weight, group, vectors=3, limit=LIMIT, core=CORE):
+def reduced(weight, group, vectors=3, limit=LIMIT, core=CORE, k_blocks=1):
     work = cost.work_of(weight, group)
-    return reduced_patterns(work, vectors, 4, core, limit)
+    return reduced_patterns(work, vectors, 4, core, limit, k_blocks)
 
 
-def cycles(weight, group, patterns, vectors=3, core=CORE):
+def cycles(weight, group, patterns, vectors=3, core=CORE, k_blocks=1):
     work = cost.work_of(weight, group).under(patterns)
-    return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, core)
+    return cost.spmm_cycles(work, flat_blocks(12, 4, vectors), 4, core, k_blocks)
 
 
 def sparse(rows, cols, density, seed=0):
@@ -64,6 +64,14 @@ def test_it_costs_no_more_than_all_masks_or_the_full_one(group, density, bucket)
     found = price(reduced(weight, group, core=core))
     assert found <= price(everything) * (1 + 1e-9)
     assert found <= price(full_pattern(group)) * 1.02
+
+
+def test_loops_are_fewer_where_every_block_of_columns_enters_them():
+    weight = sparse(64, 512, 0.7)
+    once, often = (reduced(weight, 4, k_blocks=k_blocks) for k_blocks in (1, 16))
+    assert len(often) < len(once)
+    price = [cycles(weight, 4, patterns, k_blocks=16) for patterns in (once, often)]
+    assert price[1] < price[0]
 
 
 def test_a_rare_mask_goes_under_its_superset():
