@@ -21,6 +21,8 @@ from edgesparse.target import CpuModel
 from edgesparse.tiling import Block, vectors_of
 
 LINE_BYTES = 64
+# What is left of a bucket's price where the branch predictor knows how often its loop runs.
+LEARNED = 0.4
 PAGE_BYTES = 4096
 # To put a number of a vector of rows into its row's plane.
 TURNED_CYCLES = 0.54
@@ -159,6 +161,7 @@ def spmm_cycles(
         panel: Whether tiles are copied into panels.
     """
     cycles = 0.0
+    core = _learned(core, work.buckets * k_blocks * sum(block.tiles for block in blocks))
     for block in blocks:
         vectors = len(block.vectors)
         read = sweep_of(work, vectors, lanes, k_blocks, panel=panel)
@@ -167,6 +170,14 @@ def spmm_cycles(
         if panel:
             cycles += block.tiles * work.columns * vectors * core.panel_cycles
     return cycles
+
+
+def _learned(core: CpuModel, loops: int) -> CpuModel:
+    """Return the core with the price of a bucket in a layer of so many loops."""
+    if loops >= core.learned_loops:
+        return core
+    share = max(LEARNED, loops / core.learned_loops)
+    return dataclasses.replace(core, bucket_cycles=share * core.bucket_cycles)
 
 
 def gemv_cycles(stored: int, lanes: int, core: CpuModel) -> float:

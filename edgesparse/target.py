@@ -55,6 +55,8 @@ class CpuModel:
             at several densities.
         latency_cycles: How long a multiply-add's result takes, in cycles as they are predicted; 0
             where tiles have more sums than that takes, or it was never measured.
+        learned_loops: Loops of a layer from which on their ends are never learned; of fewer, a
+            bucket's price is less by as much, down to `cost.LEARNED`. 0 where all cost the same.
         overlapped_steps: Steps at the end of a bucket's loop that overlap with the next bucket's.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
@@ -86,6 +88,7 @@ class CpuModel:
     streams_rows: bool = False
     not_hidden: float = 0.2
     latency_cycles: float = 0.0
+    learned_loops: int = 0
     overlapped_steps: int = 0
     blocked_group: int = 8
 
@@ -232,7 +235,8 @@ X86_ZEN5 = CpuModel(
     sweep_pressure=1.3,
     not_hidden=0.2,
     latency_cycles=4.5,
-    overlapped_steps=2,
+    learned_loops=2000,
+    overlapped_steps=12,
 )
 X86_AVX2 = CpuModel(
     "x86-64 avx2",

@@ -31,6 +31,7 @@ def spmm_of(plan):
 def test_a_dense_layer(case, in_order, blocks, monkeypatch):
     monkeypatch.setattr(candidates, "K_BLOCKS", (blocks,))
     monkeypatch.setattr(candidates, "MIN_COLUMNS", 1)
+    monkeypatch.setattr(candidates, "GEMM_TILES", ())
     target = in_order_host() if in_order else resolve_target("host")
     kernel = spmm_of(assert_same_as_onnxruntime(CASES[case](1.0), target=target))
     assert kernel.shares_columns and kernel.k_blocks == blocks

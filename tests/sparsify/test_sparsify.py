@@ -1,6 +1,7 @@
 """sparsify() end to end: goals are met, and the file stays the user's."""
 
 import collections
+import dataclasses
 import types
 
 import numpy as np
@@ -47,7 +48,9 @@ def halved(files, tmp_path_factory):
     """The network with half the weights it may lose, its masks, and what was reported."""
     folder = tmp_path_factory.mktemp("halved")
     output, masks = folder / "sparse.onnx", folder / "masks.npz"
-    options = {"data": files[1], "options": FAST, "sparsity": 0.5}
+    # Of one target whatever this machine is: not every host gains from half of so few weights.
+    priced = dataclasses.replace(FAST, target="wasm-relaxed")
+    options = {"data": files[1], "options": priced, "sparsity": 0.5}
     result = edgesparse.sparsify(files[0], output=output, masks=masks, **options)
     again = folder / "again.onnx"
     edgesparse.sparsify(files[0], output=again, **options)
