@@ -58,6 +58,8 @@ class CpuModel:
         learned_loops: Loops of a layer from which on their ends are never learned; of fewer, a
             bucket's price is less by as much, down to `cost.LEARNED`. 0 where all cost the same.
         overlapped_steps: Steps at the end of a bucket's loop that overlap with the next bucket's.
+        rolled_steps: Steps that the loop of a bucket has in the mean, up to which LLVM may not
+            unroll it: to predict whether there is a remainder costs more than is saved.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
     """
@@ -90,6 +92,7 @@ class CpuModel:
     latency_cycles: float = 0.0
     learned_loops: int = 0
     overlapped_steps: int = 0
+    rolled_steps: int = 0
     blocked_group: int = 8
 
 
@@ -192,6 +195,7 @@ V8_X86 = CpuModel(
     streams_rows=True,
     latency_cycles=7.4,
     overlapped_steps=32,
+    rolled_steps=20,
     blocked_group=1,
 )
 X86_AVX512 = CpuModel(
@@ -212,6 +216,7 @@ X86_AVX512 = CpuModel(
     prefetch_bytes=4096,
     sweep_pressure=2.0,
     not_hidden=0.5,
+    rolled_steps=20,
 )
 # Two multiply-adds and two loads of whole vectors a cycle, and they hide each other; what costs is
 # the end of a loop that was predicted wrong, and sums put aside between two blocks of columns.
@@ -237,6 +242,7 @@ X86_ZEN5 = CpuModel(
     latency_cycles=4.5,
     learned_loops=2000,
     overlapped_steps=12,
+    rolled_steps=20,
 )
 X86_AVX2 = CpuModel(
     "x86-64 avx2",
@@ -249,6 +255,7 @@ X86_AVX2 = CpuModel(
     l2_line_cycles=2,
     resume_cycles=3,
     clock_ghz=3.8,
+    rolled_steps=20,
 )
 X86_SSE = CpuModel(
     "x86-64 sse",
@@ -261,6 +268,7 @@ X86_SSE = CpuModel(
     l2_line_cycles=3,
     resume_cycles=6,
     clock_ghz=3.0,
+    rolled_steps=20,
 )
 
 # LLVM's schedule for the in-order A53 suits the A76 as well, and never spilled where its own does.

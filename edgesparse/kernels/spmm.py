@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from contextlib import AbstractContextManager
+from typing import Any
 
 from edgesparse.cost import LINE_BYTES
 from edgesparse.formats import restrict_patterns
@@ -107,6 +109,7 @@ class Spmm:
             elements apart; 0 to read the planes themselves.
         halves: Whether a panel's vectors are loaded as two halves.
         ahead: Elements between a weight and the one whose cache line is asked for with it; or 0.
+        rolled: Whether LLVM may not unroll the loops of buckets.
     """
 
     rows: int
@@ -132,6 +135,7 @@ class Spmm:
     panel: int = 0
     halves: bool = False
     ahead: int = 0
+    rolled: bool = False
 
     @property
     def name(self) -> str:
@@ -198,7 +202,7 @@ class Spmm:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             pointers = dict(zip(params, buffers, strict=True))
-            with tir.loop(self.passes) as turn:
+            with tir.opaque_values(self.rolled), tir.loop(self.passes) as turn:
                 for number, block in enumerate(self.blocks):
                     with self._shares.tiles_of(number, first, last, turn) as (tile, chunks):
                         self._emit_tile(pointers, block, tile, chunks)
@@ -280,12 +284,18 @@ class Spmm:
         accumulators = [tir.local(len(task.block.vectors) * self.lanes) for _ in range(rows)]
         targets = [task.write + (first + r) * self.out_stride for r in range(rows)]
         self._emit_start(task, first, accumulators, targets)
-        length = tir.count if len(patterns) > 1 else tir.load  # a lone loop has no other before it
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            with tir.loop(length(task.p["counts"], counts + bucket)):
+            with self._steps(task, counts + bucket, lone=len(patterns) == 1):
                 self._emit_column(task, used)
         self._emit_end(task, accumulators, targets)
+
+    def _steps(self, task: _Task, bucket: tir.Expr, *, lone: bool) -> AbstractContextManager[Any]:
+        """The loop of a bucket; a lone one has no other before it."""
+        counts = task.p["counts"]
+        if self.rolled:
+            return tir.rolled(task.cursor, 0, tir.load(counts, bucket))
+        return tir.loop(tir.load(counts, bucket) if lone else tir.count(counts, bucket))
 
     def _emit_start(
         self,

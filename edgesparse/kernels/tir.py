@@ -70,6 +70,44 @@ def between(first: Expr, last: Expr) -> Iterator[Expr]:
         yield i
 
 
+# Gives back what it is given, and LLVM cannot tell.
+_OPAQUE = """
+define i32 @opaque(i32 %value) alwaysinline nounwind willreturn memory(none) {
+  %same = call i32 asm "", "=r,0"(i32 %value) nounwind willreturn memory(none)
+  ret i32 %same
+}
+"""
+
+
+@contextmanager
+def opaque_values(ask: bool) -> Iterator[None]:
+    """Statements that may hold `rolled` loops, if `ask`."""
+    if not ask:
+        yield
+        return
+    with builder.attr({"pragma_import_llvm": _OPAQUE}):
+        yield
+
+
+@contextmanager
+def rolled(cursor: Buffer, at: int, times: Expr) -> Iterator[None]:
+    """A loop that LLVM does not unroll, for it cannot tell how often it runs.
+
+    Where a loop's end is hard to predict, whether there is a remainder of an unrolled one is
+    another thing to predict. Statements around it say `opaque_values`.
+
+    Args:
+        cursor: int32; the loop's statements move an entry of it on by one.
+        at: That entry.
+        times: How often.
+    """
+    end = local(1, "int32")
+    store(end, 0, load(cursor, at) + times)
+    with builder.While(load(cursor, at) != load(end, 0)):
+        yield
+        store(end, 0, tirx.call_extern("int32", "opaque", load(end, 0)))
+
+
 @contextmanager
 def overlap(first: Expr, last: Expr, start: int, count: int) -> Iterator[Expr]:
     """A loop over the i in [0, count) for which start + i lies in [first, last)."""

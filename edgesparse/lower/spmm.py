@@ -165,10 +165,17 @@ def _spmm_kernel(
         by_lane=b.target.multiplies_by_lane,
         panel=operator.cols if decision["panel"] else 0,
         halves=b.target.core.in_order,
+        rolled=_mean_steps(packed) <= b.target.core.rolled_steps,
         # One row's weights are few, and a prefetch for each of its columns would cost a load.
         ahead=prefetch_distance(b) if group > 1 else 0,
         **finish,
     )
+
+
+def _mean_steps(packed: Sequence[GroupedPatterns]) -> float:
+    """Return how often the loop of a bucket runs in the mean."""
+    loops = sum(block.counts.size + block.tail_counts.size for block in packed)
+    return sum(len(block.columns) for block in packed) / loops
 
 
 def _passes(b: PlanBuilder, packed: Sequence[GroupedPatterns]) -> int:

@@ -17,6 +17,7 @@ KERNELS = {
     "spmm_unstructured_relu": Spmm(
         5, 2, all_patterns(2), 4, flat_blocks(20, 4, 3), 20, activation="Relu"
     ),
+    "spmm_rolled": Spmm(4, 2, (1, 3), 4, flat_blocks(8, 4, 2), 8, rolled=True),
     "spmm_full_residual": Spmm(
         8, 4, full_pattern(4), 4, window_blocks(STRIDED, 4, 4), 28, residual=True
     ),
