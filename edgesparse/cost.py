@@ -33,6 +33,8 @@ FAR_LINE_CYCLES = 116
 BANDED_BYTES = 256 << 10
 # Weights of a single pixel, read once, from beyond L2; set by MobileNetV1's 1000x1024 classifier.
 STREAMED_BYTES_PER_CYCLE = 10
+# Columns of a single row that fill a vector, put together lane by lane.
+ROW_LANES = 4
 # Tiles that are read, transformed and written, in L2; set by ResNet-18's layers on two targets.
 TRANSFORMED_BYTES_PER_CYCLE = 9
 
@@ -183,10 +185,12 @@ def _learned(core: CpuModel, loops: int) -> CpuModel:
 def gemv_cycles(stored: int, lanes: int, core: CpuModel) -> float:
     """Return predicted cycles of a GEMV: two loads and an index for each multiply-add.
 
-    Every weight is used once an inference, so what does not fit the pipeline waits for memory.
+    Of a single row, weights are loaded by vectors. Every weight is used once an inference, so what
+    does not fit the pipeline waits for memory.
     """
     steps = stored / lanes
-    compute = steps * max(3 / core.loads_per_cycle, 1 / core.fma_per_cycle)
+    loads = 3 if lanes > 1 else 2 + 1 / ROW_LANES
+    compute = steps * max(loads / core.loads_per_cycle, 1 / core.fma_per_cycle)
     return max(compute, 4 * (stored + steps) / STREAMED_BYTES_PER_CYCLE)
 
 

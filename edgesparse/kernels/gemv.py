@@ -13,10 +13,15 @@ a group's tiles are computed, the next group's weights are asked for.
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Sequence
 
-from edgesparse.cost import LINE_BYTES
+from tvm import tirx
+
+from edgesparse.cost import LINE_BYTES, ROW_LANES
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
+from edgesparse.kernels.lines import fold_lanes
 from edgesparse.kernels.shares import Shares, touched
 from edgesparse.kernels.turning import runs_of, transposed
 from edgesparse.plan import Flow
@@ -24,6 +29,8 @@ from edgesparse.tiling import Block, fitting_lanes, row_starts
 
 # Independent accumulators hide the latency of the multiply-add (4 cycles on every core we target).
 CHAINS = 4
+# The same for a single row, whose columns fill vectors: it has too few of them for more.
+ROW_CHAINS = 2
 ONE_PIXEL = (Block(((0, 0),), ()),)
 # With more tiles, the first one's wait for weights is a small part of all.
 ASKED_TILES = 16
@@ -120,7 +127,7 @@ class Gemv:
             p = dict(zip(params, buffers, strict=True))
             if self._is_single:
                 with tir.between(first, last) as g:
-                    self._emit_pixel(p, g)
+                    (self._emit_row if self.lanes == 1 else self._emit_pixel)(p, g)
             elif self.by_rows:
                 self._emit_tiles(p, first, last)
             else:
@@ -156,36 +163,74 @@ class Gemv:
         for k, chain in enumerate(chains):
             start = tir.splat(0.0, lanes) if k else tir.load(p["bias"], g * lanes, lanes)
             tir.store(chain, 0, start, lanes)
-        cursor = tir.local(1, "int32")
-        tir.store(cursor, 0, tir.load(p["bounds"], g))
-        count = tir.load(p["bounds"], g + 1) - tir.load(p["bounds"], g)
+        cursor, count = self._columns_of(p, g)
         with tir.loop(count // CHAINS):
+            self._emit_prefetch(p, cursor[0] * lanes, CHAINS * lanes)
             for k, chain in enumerate(chains):
                 self._emit_column(p, cursor[0] + k, chain)
             tir.store(cursor, 0, cursor[0] + CHAINS)
         with tir.loop(count % CHAINS):
             self._emit_column(p, cursor[0], chains[0])
             tir.store(cursor, 0, cursor[0] + 1)
-        total = tir.load(chains[0], 0, lanes)
-        for chain in chains[1:]:
-            total = total + tir.load(chain, 0, lanes)
-        if self.residual:
-            total = total + tir.load(p["residual"], g * lanes, lanes)
-        total = activation(self.activation, total, lanes, self.alpha, self.beta)
-        tir.store(p["y"], g * lanes, total, lanes)
+        self._emit_result(p, g * lanes, _sum(chains, lanes))
+
+    def _emit_row(self, p: dict[str, tir.Buffer], g: tir.Expr) -> None:
+        """One pixel of one row: columns fill vectors, so that weights are loaded by vectors."""
+        chains = [tir.local(ROW_LANES) for _ in range(ROW_CHAINS)]
+        for chain in chains:
+            tir.store(chain, 0, tir.splat(0.0, ROW_LANES), ROW_LANES)
+        step = ROW_CHAINS * ROW_LANES
+        cursor, count = self._columns_of(p, g)
+        with tir.loop(count // step):
+            self._emit_prefetch(p, cursor[0], step)
+            for k, chain in enumerate(chains):
+                self._emit_columns(p, cursor[0] + k * ROW_LANES, chain)
+            tir.store(cursor, 0, cursor[0] + step)
+        with tir.loop(count % step // ROW_LANES):
+            self._emit_columns(p, cursor[0], chains[0])
+            tir.store(cursor, 0, cursor[0] + ROW_LANES)
+        total = tir.local(1)
+        tir.store(total, 0, tir.load(p["bias"], g))
+        with tir.loop(count % ROW_LANES):
+            self._emit_column(p, cursor[0], total)
+            tir.store(cursor, 0, cursor[0] + 1)
+        tir.store(chains[0], 0, _sum(chains, ROW_LANES), ROW_LANES)
+        self._emit_result(p, g, total[0] + fold_lanes(chains[0], ROW_LANES, operator.add))
+
+    def _columns_of(self, p: dict[str, tir.Buffer], g: tir.Expr) -> tuple[tir.Buffer, tir.Expr]:
+        """Where a group's columns begin, to be moved on, and how many there are."""
+        cursor = tir.local(1, "int32")
+        tir.store(cursor, 0, tir.load(p["bounds"], g))
+        return cursor, tir.load(p["bounds"], g + 1) - tir.load(p["bounds"], g)
 
     def _emit_column(self, p: dict[str, tir.Buffer], column: tir.Expr, chain: tir.Buffer) -> None:
         lanes = self.lanes
-        offset = tir.column_offset(p["columns"], column, self.column_scale)
-        x = tir.splat(tir.load(p["x"], offset), lanes)
-        self._emit_prefetch(p, column * lanes)
+        x = tir.splat(self._load_x(p, column), lanes)
         total = tir.load(chain, 0, lanes) + x * tir.load(p["values"], column * lanes, lanes)
         tir.store(chain, 0, total, lanes)
 
-    def _emit_prefetch(self, p: dict[str, tir.Buffer], at: tir.Expr) -> None:
-        """Ask for the weights that follow those of the column at `at` by `ahead`."""
+    def _emit_columns(self, p: dict[str, tir.Buffer], first: tir.Expr, chain: tir.Buffer) -> None:
+        """Add a vector of columns of one row."""
+        x = tirx.Shuffle(
+            [self._load_x(p, first + k) for k in range(ROW_LANES)], [*range(ROW_LANES)]
+        )
+        total = tir.load(chain, 0, ROW_LANES) + x * tir.load(p["values"], first, ROW_LANES)
+        tir.store(chain, 0, total, ROW_LANES)
+
+    def _load_x(self, p: dict[str, tir.Buffer], column: tir.Expr) -> tir.Expr:
+        return tir.load(p["x"], tir.column_offset(p["columns"], column, self.column_scale))
+
+    def _emit_result(self, p: dict[str, tir.Buffer], row: tir.Expr, total: tir.Expr) -> None:
+        """Store the sums of a vector of rows."""
+        if self.residual:
+            total = total + tir.load(p["residual"], row, self.lanes)
+        total = activation(self.activation, total, self.lanes, self.alpha, self.beta)
+        tir.store(p["y"], row, total, self.lanes)
+
+    def _emit_prefetch(self, p: dict[str, tir.Buffer], at: tir.Expr, size: int) -> None:
+        """Ask for the weights that follow the `size` ones at `at` by `ahead`."""
         if self.ahead:
-            for line in range(0, self.group, LINE_BYTES // 4):
+            for line in range(0, size, LINE_BYTES // 4):
                 tir.prefetch(p["values"], at + self.ahead + line)
 
     def _emit_prefetch_next(
@@ -230,7 +275,7 @@ class Gemv:
             weights = [
                 tir.keep(tir.load(p["values"], at + v * lanes, lanes)) for v in range(self.vectors)
             ]
-            self._emit_prefetch(p, at)
+            self._emit_prefetch(p, at, self.group)
             self._emit_prefetch_next(p, behind, number * (behind - start) + column - start)
             for k, (offset, _) in enumerate(block.vectors):
                 x = tir.keep(tir.splat(tir.load(p["x"], source + offset), lanes))
@@ -266,3 +311,10 @@ class Gemv:
 
     def _is_stored(self, row: tir.Expr) -> tir.Expr:
         return True if self.valid_rows in (0, self.rows) else row < self.valid_rows
+
+
+def _sum(chains: Sequence[tir.Buffer], lanes: int) -> tir.Expr:
+    total = tir.load(chains[0], 0, lanes)
+    for chain in chains[1:]:
+        total = total + tir.load(chain, 0, lanes)
+    return total

@@ -212,7 +212,7 @@ class Line:
             with self._loops(first, count, lanes) as visit:
                 tir.store(part, 0, combine(tir.load(part, 0, wide), term(visit)), wide)
             if lanes > 1:
-                inside = _fold_lanes(part, lanes, combine)
+                inside = fold_lanes(part, lanes, combine)
                 tir.store(total, 0, combine(tir.load(total, 0), inside))
         return tir.load(total, 0, self.lanes)
 
@@ -275,7 +275,8 @@ def _start(initial: float, lanes: int, dtype: str) -> tir.Buffer:
     return total
 
 
-def _fold_lanes(part: tir.Buffer, lanes: int, combine: Combine) -> Expr:
+def fold_lanes(part: tir.Buffer, lanes: int, combine: Combine) -> Expr:
+    """Return the lanes of `part`, which is used up, combined into one."""
     while lanes > 1:
         lanes //= 2
         halves = tir.load(part, 0, lanes), tir.load(part, lanes, lanes)

@@ -77,6 +77,13 @@ def test_weights_are_asked_for_ahead_of_their_use(ahead):
         assert len(asked) >= lines if ahead else not asked  # LLVM unrolls some loops
 
 
+@pytest.mark.parametrize("name", ["avx512", "arm64"])
+def test_a_rows_weights_are_loaded_by_vectors(name):
+    code = assembly(Gemv(64, 1), TARGETS[name][0])
+    multiply_add = {"avx512": r"vfmadd\w+ps\t\d*\(%.*%xmm", "arm64": NEON_FMLA}[name]
+    assert len(re.findall(multiply_add, code)) >= 3  # two a step, and one
+
+
 def test_a_tile_that_does_not_fit_would_be_noticed():
     target, _, spill = TARGETS["avx512"]
     code = assembly(spmm(8, 4, formats.full_pattern(8), target.lanes), target)

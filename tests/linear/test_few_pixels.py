@@ -15,6 +15,8 @@ from edgesparse.passes import candidates, select_pattern
 from edgesparse.target import resolve_target
 from edgesparse.tiling import flat_blocks
 
+RANDOM = np.random.default_rng(0)
+
 
 @pytest.fixture
 def only_gemm(monkeypatch):
@@ -107,3 +109,21 @@ def test_offered_for_windows_and_where_vectors_of_pixels_stay_empty(
     (node,) = (n for n in compiler.prepare(path, target).graph if n.op_type == "Conv")
     found = select_pattern.ranked_candidates(node, target)
     assert any(candidate.kernel == "gemv" for candidate in found) == is_offered
+
+
+def test_rows_of_any_number_of_columns(monkeypatch):
+    """Row by row: whole steps, a vector, and single columns; of each kind, and of none."""
+    monkeypatch.setattr(candidates, "GEMV_LANES", (1,))
+    weight = np.zeros((26, 40), np.float32)
+    for row in range(26):
+        weight[row, RANDOM.permutation(40)[:row]] = RANDOM.standard_normal(row)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], "linear", transB=1)]
+    bias = RANDOM.standard_normal(26).astype(np.float32)
+    model = model_of(nodes, {"x": [1, 40]}, {"y": [1, 26]}, {"w": weight, "b": bias})
+    assert_same_as_onnxruntime(model)
+
+
+def test_a_row_asks_for_its_weights_once_a_step():
+    """Of 16 lanes every column is a line; a row's columns share one."""
+    rows, vectors = (Gemv(64, lanes, ahead=1024).emit("k").script() for lanes in (1, 16))
+    assert (rows.count("prefetch"), vectors.count("prefetch")) == (1, 4)
