@@ -60,6 +60,7 @@ class CpuModel:
         overlapped_steps: Steps at the end of a bucket's loop that overlap with the next bucket's.
         rolled_steps: Steps that the loop of a bucket has in the mean, up to which LLVM may not
             unroll it: to predict whether there is a remainder costs more than is saved.
+        masked_loads: Whether a load of some of a vector's lanes costs what one of all does.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
     """
@@ -93,6 +94,7 @@ class CpuModel:
     learned_loops: int = 0
     overlapped_steps: int = 0
     rolled_steps: int = 0
+    masked_loads: bool = False
     blocked_group: int = 8
 
 
@@ -217,6 +219,7 @@ X86_AVX512 = CpuModel(
     sweep_pressure=2.0,
     not_hidden=0.5,
     rolled_steps=20,
+    masked_loads=True,
 )
 # Two multiply-adds and two loads of whole vectors a cycle, and they hide each other; what costs is
 # the end of a loop that was predicted wrong, and sums put aside between two blocks of columns.
@@ -243,6 +246,7 @@ X86_ZEN5 = CpuModel(
     learned_loops=2000,
     overlapped_steps=12,
     rolled_steps=20,
+    masked_loads=True,
 )
 X86_AVX2 = CpuModel(
     "x86-64 avx2",

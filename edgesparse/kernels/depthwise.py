@@ -2,7 +2,7 @@
 
 A tile is one vector wide and a few rows high: rows above each other share the input rows their
 windows overlap in, so h rows of a KxK window load (h + K - 1) · K vectors, not h · K · K. Taps
-that lie outside the image are left out (rows) or shuffled to zero (columns) when the code is made;
+that lie outside the image are left out (rows) or made zero (columns) when the code is made;
 tiles in the middle of the image need neither and share one loop.
 
 A tile that *streams* is higher, and loops over its rows: each input row is read once, added to the
@@ -23,6 +23,7 @@ from tvm import tirx
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.loops import WRITTEN_TAPS
+from edgesparse.kernels.taps import load_tap, masked_loads
 from edgesparse.plan import Flow
 from edgesparse.tiling import Run, Window, row_starts, runs
 
@@ -49,6 +50,7 @@ class Depthwise:
         residual: Whether an array laid out as the output is added before the activation.
         by_rows: Whether parts are ordered by bands of `height` rows; for one image only.
         streams: Whether a tile loops over its rows; not with dilated rows.
+        masked: Whether columns outside the image are not loaded, rather than shuffled to zero.
     """
 
     window: Window
@@ -65,6 +67,7 @@ class Depthwise:
     residual: bool = False
     by_rows: bool = False
     streams: bool = False
+    masked: bool = False
 
     @property
     def name(self) -> str:
@@ -113,10 +116,11 @@ class Depthwise:
 
         def body(first: tir.Expr, last: tir.Expr, *buffers: tir.Buffer) -> None:
             p = dict(zip(names, buffers, strict=True))
-            if self.by_rows:
-                self._emit_bands(p, first, last)
-            else:
-                self._emit_planes(p, first, last)
+            with masked_loads(self.lanes if self.masked else 1):
+                if self.by_rows:
+                    self._emit_bands(p, first, last)
+                else:
+                    self._emit_planes(p, first, last)
 
         return tir.function(symbol, dict.fromkeys(names, "float32"), body, ranged=True)
 
@@ -326,28 +330,18 @@ class Depthwise:
 
     def _load_row(self, tile: _Tile, source: tir.Expr, tap: int) -> tir.Expr | None:
         """Return what a tap sees of an input row, zero outside the image; None where all is."""
-        lanes, stride = self.lanes, self.window.strides[1]
-        first = self._position(1, tile.column, tap)
-        inside = {
-            lane: first + lane * stride
-            for lane in range(lanes)
-            if 0 <= first + lane * stride < self.window.width
-            and tile.column + lane < self.window.out_width
-        }
-        if not inside:
-            return None
-        low, high = min(inside.values()), max(inside.values())
-        row = tile.read + source * self.window.width
-        # Taps a whole stride apart, or less, can then share loads.
-        low = max(0, low - tap * self.window.dilations[1] % stride)
-        loads = [tir.load(tile.p["x"], row + at, lanes) for at in range(low, high + 1, lanes)]
-        zero = len(loads) * lanes
-        indices = [inside[lane] - low if lane in inside else zero for lane in range(lanes)]
-        if indices == list(range(lanes)):
-            return loads[0]
-        if zero in indices:
-            loads.append(tir.splat(0.0, lanes))
-        return tirx.Shuffle(loads, indices) if lanes > 1 else loads[0]
+        stride, first = self.window.strides[1], self._position(1, tile.column, tap)
+        outputs = min(self.lanes, self.window.out_width - tile.column)
+        return load_tap(
+            tile.p["x"],
+            tile.read + source * self.window.width,
+            [first + lane * stride for lane in range(outputs)],
+            self.window.width,
+            self.lanes,
+            stride,
+            behind=tap * self.window.dilations[1] % stride,
+            is_masked=self.masked,
+        )
 
     def _emit_store(self, tile: _Tile, offset: tir.Expr, acc: tir.Buffer) -> None:
         lanes = self.lanes

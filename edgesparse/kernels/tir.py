@@ -7,7 +7,7 @@ expressions; every stride, count and tile is a Python int and so a constant in t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tvm import tirx
@@ -79,13 +79,18 @@ define i32 @opaque(i32 %value) alwaysinline nounwind willreturn memory(none) {
 """
 
 
-@contextmanager
-def opaque_values(ask: bool) -> Iterator[None]:
+def opaque_values(ask: bool) -> AbstractContextManager[None]:
     """Statements that may hold `rolled` loops, if `ask`."""
-    if not ask:
+    return importing(_OPAQUE if ask else "")
+
+
+@contextmanager
+def importing(text: str) -> Iterator[None]:
+    """Statements that may call the functions of some LLVM text, if there is any."""
+    if not text:
         yield
         return
-    with builder.attr({"pragma_import_llvm": _OPAQUE}):
+    with builder.attr({"pragma_import_llvm": text}):
         yield
 
 

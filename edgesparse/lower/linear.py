@@ -54,6 +54,7 @@ def _depthwise(
         lanes=operator.out_layout.lanes,
         height=_STREAM_ROWS if streams else decision["tile"],
         streams=streams,
+        masked=b.target.core.masked_loads,
         **epilogue(node, residual),
     )
     weight = b.constant(constant_of(node, 1).reshape(operator.rows, -1))

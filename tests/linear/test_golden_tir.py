@@ -43,6 +43,7 @@ KERNELS = {
     ),
     "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
     "depthwise_3x3s2_rows": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 5, streams=True),
+    "depthwise_3x3s2_masked": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2, masked=True),
     "gemv": Gemv(16, 8, activation="Clip", alpha=0.0, beta=6.0),
     "gemv_row": Gemv(16, 1, residual=True, ahead=1024),
     "gemm": Gemv(16, 4, 2, flat_blocks(3, 1, 2), 13, 4, activation="Relu", residual=True),

@@ -62,15 +62,26 @@ def test_windows(size, window, kind):
     assert_same_as_onnxruntime(model)
 
 
+DEPTHWISE = {
+    "plain": {"streams_rows": False, "masked_loads": False},
+    "streams": {"streams_rows": True, "masked_loads": False},
+    "masked": {"streams_rows": False, "masked_loads": True},
+}
+
+
+def depthwise_host(lanes, kind):
+    target = host_with(lanes)
+    return dataclasses.replace(target, core=dataclasses.replace(target.core, **DEPTHWISE[kind]))
+
+
+@pytest.mark.parametrize("kind", DEPTHWISE)
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("size", [(7, 3), (10, 21), (61, 9)])
-def test_depthwise_row_by_row(size, window, lanes):
+def test_depthwise_of_every_kind(size, window, lanes, kind):
     weight = sparse((12, 1, 3, 3), 0.6)
     model = conv_model([1, 6, *size], weight, relu=True, group=6, **WINDOWS[window])
-    target = host_with(lanes)
-    core = dataclasses.replace(target.core, streams_rows=True)
-    assert_same_as_onnxruntime(model, target=dataclasses.replace(target, core=core))
+    assert_same_as_onnxruntime(model, target=depthwise_host(lanes, kind))
 
 
 LARGE_WINDOWS = {
@@ -84,10 +95,10 @@ LARGE_WINDOWS = {
 }
 
 
-@pytest.mark.parametrize(("lanes", "streams"), [(4, True), (16, False)])
+@pytest.mark.parametrize(("lanes", "kind"), [(4, "streams"), (16, "plain"), (16, "masked")])
 @pytest.mark.parametrize("window", LARGE_WINDOWS)
 @pytest.mark.parametrize("size", [(1, 8, 11), (2, 10, 21), (1, 33, 2)])
-def test_large_depthwise_windows(size, window, lanes, streams):
+def test_large_depthwise_windows(size, window, lanes, kind):
     """From 50 taps on their rows are a loop."""
     images, height, width = size
     kernel, attributes = LARGE_WINDOWS[window]
@@ -95,10 +106,7 @@ def test_large_depthwise_windows(size, window, lanes, streams):
         pytest.skip("the window does not fit")
     weight = sparse((6, 1, *kernel), 0.9)
     model = conv_model([images, 3, height, width], weight, relu=True, group=3, **attributes)
-    target = host_with(lanes)
-    core = dataclasses.replace(target.core, streams_rows=streams)
-    target = dataclasses.replace(target, core=core)
-    assert_same_as_onnxruntime(model, target=target)
+    assert_same_as_onnxruntime(model, target=depthwise_host(lanes, kind))
 
 
 @pytest.mark.parametrize("target", ["host", "wasm"])
