@@ -17,7 +17,7 @@ from tvm import tirx
 from edgesparse.kernels import ranges, tir
 from edgesparse.kernels.limits import at_least, at_most
 from edgesparse.kernels.loops import dot, merge_loops
-from edgesparse.kernels.math import evaluate
+from edgesparse.kernels.math import evaluate, gated
 from edgesparse.layout import plane_lanes
 
 Expr = tir.Expr
@@ -48,7 +48,7 @@ def _gelu(x: Expr, lanes: int, alpha: float, beta: float) -> Expr:
 def _gelu_tanh(x: Expr, lanes: int, alpha: float, beta: float) -> Expr:
     """Return x · sigmoid(2u) = x · (1 + tanh(u)) / 2, accurate where tanh is near -1, too."""
     cubic = x * x * x * tir.splat(0.044715, lanes)
-    return x * evaluate("sigmoid", (x + cubic) * tir.splat(2 * math.sqrt(2 / math.pi), lanes))
+    return gated(x, (x + cubic) * tir.splat(2 * math.sqrt(2 / math.pi), lanes))
 
 
 def _elu(x: Expr, lanes: int, alpha: float, beta: float) -> Expr:
@@ -82,7 +82,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "Mish": _mish,
     "Relu": lambda x, lanes, alpha, beta: at_least(x, 0.0, lanes),
     "Sigmoid": lambda x, lanes, alpha, beta: evaluate("sigmoid", x),
-    "Silu": lambda x, lanes, alpha, beta: x * evaluate("sigmoid", x),
+    "Silu": lambda x, lanes, alpha, beta: gated(x, x),
     "Softplus": _softplus,
     "Tanh": lambda x, lanes, alpha, beta: evaluate("tanh", x),
 }

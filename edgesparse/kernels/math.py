@@ -30,19 +30,23 @@ import tvm
 from tvm import tirx
 from tvm.tirx.op import register_intrin_lowering
 
-from edgesparse.kernels import tir
+from edgesparse.kernels import rounding, tir
+from edgesparse.kernels.lanes import (
+    Expr,
+    Name,
+    as_type,
+    bits_of,
+    from_bits,
+    int_like,
+    like,
+    to_float,
+)
 from edgesparse.kernels.limits import at_least, at_most
-
-Expr = tir.Expr
-# Gives a value a name: `v = let(value)` is computed once, however often v is used.
-Name = Callable[[Expr], Expr]
 
 # Above TVM's own rules, which emit LLVM intrinsics that become calls of libm.
 _LEVEL = 99
-_MAGIC = 12582912.0  # 1.5 · 2^23: adding it rounds to an integer that sits in the low mantissa bits
-_MAGIC_BITS = 0x4B400000
-_EXACT = 8388608.0  # 2^23: from here on every float32 is an integer
-_SIGN = -(1 << 31)
+# 1.5 · 2^23 + 127: adding it rounds to an integer n, and n + 127 sits in the low mantissa bits.
+_MAGIC, _MAGIC_BITS = 12583039.0, 0x4B40007F
 
 
 def evaluate(name: str, *arguments: Expr) -> Expr:
@@ -53,8 +57,13 @@ def evaluate(name: str, *arguments: Expr) -> Expr:
 def exp_up_to_zero(x: Expr) -> Expr:
     """Emit e^x of x <= 0 and return it: relative 3e-7 down to -87, then 0."""
     x = tir.keep(at_least(tir.keep(x), -88.0, tir.lanes_of(x)))
-    shifted, power = _reduced_exp(tir.keep, x)
-    return tir.keep(power * _power_of_two(_bits(shifted) - _int_like(_MAGIC_BITS, x)))
+    exponent, power = _reduced_exp(tir.keep, x)
+    return tir.keep(power * _raised(exponent))
+
+
+def gated(x: Expr, u: Expr) -> Expr:
+    """Emit x · sigmoid(u) and return it."""
+    return tir.keep(x) / _one_and_exp(tir.keep, tir.keep(u))
 
 
 def ExpandMathFunctions() -> Expr:  # noqa: N802 - named as TVM names its passes
@@ -106,40 +115,15 @@ class _Lets:
         return body
 
 
-def _like(value: float, x: Expr) -> Expr:
-    return tir.splat(value, tir.lanes_of(x))
-
-
 def _double_like(value: float, x: Expr) -> Expr:
     return tir.splat(tirx.const(value, "float64"), tir.lanes_of(x))
 
 
-def _int_like(value: int, x: Expr) -> Expr:
-    scalar = tirx.const(value, "int32")
-    return scalar if tir.lanes_of(x) == 1 else tirx.Broadcast(scalar, tir.lanes_of(x))
-
-
-def _as(kind: str, x: Expr) -> str:
-    return kind if tir.lanes_of(x) == 1 else f"{kind}x{tir.lanes_of(x)}"
-
-
-def _bits(x: Expr) -> Expr:
-    return tirx.reinterpret(_as("int32", x), x)
-
-
-def _from_bits(x: Expr) -> Expr:
-    return tirx.reinterpret(_as("float32", x), x)
-
-
-def _to_float(x: Expr) -> Expr:
-    return x.astype(_as("float32", x))
-
-
 def _horner(let: Name, x: Expr, coefficients: Sequence[float]) -> Expr:
     """Return the polynomial in `x`, highest power first."""
-    total = _like(coefficients[0], x)
+    total = like(coefficients[0], x)
     for coefficient in coefficients[1:]:
-        total = let(total * x + _like(coefficient, x))
+        total = let(total * x + like(coefficient, x))
     return total
 
 
@@ -152,43 +136,56 @@ def _clamp(let: Name, x: Expr, limit: tuple[float, float]) -> Expr:
 
 def _power_of_two(exponent: Expr) -> Expr:
     """Return 2^exponent for int32 -126 <= exponent <= 127."""
-    return _from_bits((exponent + _int_like(127, exponent)) << _int_like(23, exponent))
+    return _raised(exponent + int_like(127, exponent))
 
 
-def _reduced_exp(let: Name, x: Expr) -> tuple[Expr, Expr]:
-    """Return n + _MAGIC and e^r, where x = n · log(2) + r and |r| <= log(2) / 2."""
-    shifted = let(x * _like(math.log2(math.e), x) + _like(_MAGIC, x))
-    n = let(shifted - _like(_MAGIC, x))
-    r = let(x - n * _like(0.693359375, x) - n * _like(-2.12194440e-4, x))
-    return shifted, let(_horner(let, r, _EXP) * let(r * r) + let(r + _like(1.0, r)))
+def _raised(biased: Expr) -> Expr:
+    """Return 2^(biased - 127) for the lowest bits of an int32: 0 is 0, and 255 infinity."""
+    return from_bits(biased << int_like(23, biased))
 
 
-# Minimax: (e^r - 1 - r) / r², such that e^r is right to 1.1e-7, relatively.
-_EXP = (8.31245445e-3, 4.18906435e-2, 1.66671172e-1, 4.99992281e-1)
+def _reduced_exp(let: Name, x: Expr, sign: int = 1) -> tuple[Expr, Expr]:
+    """Return n + _MAGIC_BITS and e^r, where sign · x = n · log(2) + r and |r| <= log(2) / 2."""
+    shifted = let(x * like(sign * math.log2(math.e), x) + like(_MAGIC, x))
+    n = let(shifted - like(_MAGIC, x))
+    r = let(n * like(sign * -0.693359375, x) + x)
+    r = let(n * like(sign * 2.12194440e-4, x) + r)
+    coefficients = [c * sign**power for power, c in zip(range(5, -1, -1), _EXP, strict=True)]
+    return bits_of(shifted), _horner(let, r, coefficients)
+
+
+# Minimax: e^r, right to 1.1e-7, relatively.
+_EXP = (8.31245445e-3, 4.18906435e-2, 1.66671172e-1, 4.99992281e-1, 1.0, 1.0)
 
 
 def _exp(let: Name, x: Expr) -> Expr:
     """Return 2^n · e^r; scaled in two steps for denormals and inf."""
-    shifted, power = _reduced_exp(let, _clamp(let, x, (-104.0, 89.0)))
-    exponent = let(_bits(shifted) - _int_like(_MAGIC_BITS, x))
-    half = let(exponent >> _int_like(1, exponent))
+    biased, power = _reduced_exp(let, _clamp(let, x, (-104.0, 89.0)))
+    exponent = let(biased - int_like(_MAGIC_BITS, x))
+    half = let(exponent >> int_like(1, exponent))
     return let(power * _power_of_two(half) * _power_of_two(exponent - half))
+
+
+def _one_and_exp(let: Name, x: Expr) -> Expr:
+    """Return 1 + 2^n · e^r of -x, limited to where 2^n is a normal number or infinity."""
+    exponent, power = _reduced_exp(let, _clamp(let, x, (-89.0, 30.0)), -1)
+    return power * _raised(exponent) + like(1.0, x)
 
 
 def _log(let: Name, x: Expr) -> Expr:
     """Return k · log(2) + log(m) with m in [sqrt(1/2), sqrt(2)); denormals are scaled up first."""
-    zero, infinity = _like(0.0, x), _like(math.inf, x)
-    tiny = x < _like(2.0**-126, x)
-    bits = let(_bits(tirx.Select(tiny, x * _like(_EXACT, x), x)))
-    exponent = let((bits - _int_like(_ROOT_HALF, x)) >> _int_like(23, x))
-    f = let(_from_bits(bits - (exponent << _int_like(23, x))) - _like(1.0, x))
-    k = let(_to_float(exponent) + tirx.Select(tiny, _like(-23.0, x), zero))
+    zero, infinity = like(0.0, x), like(math.inf, x)
+    tiny = x < like(2.0**-126, x)
+    bits = let(bits_of(tirx.Select(tiny, x * like(rounding.EXACT, x), x)))
+    exponent = let((bits - int_like(_ROOT_HALF, x)) >> int_like(23, x))
+    f = let(from_bits(bits - (exponent << int_like(23, x))) - like(1.0, x))
+    k = let(to_float(exponent) + tirx.Select(tiny, like(-23.0, x), zero))
     square = let(f * f)
-    tail = _horner(let, f, _LOG) * f * square + k * _like(-2.12194440e-4, x)
-    tail = tail - square * _like(0.5, x)
-    finite = f + tail + k * _like(0.693359375, x)
-    negative = tirx.Select(x < zero, _like(math.nan, x), x)  # NaN stays
-    special = tirx.Select(tirx.EQ(x, zero), _like(-math.inf, x), negative)
+    tail = _horner(let, f, _LOG) * f * square + k * like(-2.12194440e-4, x)
+    tail = tail - square * like(0.5, x)
+    finite = f + tail + k * like(0.693359375, x)
+    negative = tirx.Select(x < zero, like(math.nan, x), x)  # NaN stays
+    special = tirx.Select(tirx.EQ(x, zero), like(-math.inf, x), negative)
     positive = tirx.Select(x < infinity, finite, infinity)
     return let(tirx.Select(x > zero, positive, special))
 
@@ -209,10 +206,10 @@ _LOG = (
 
 def _log1p(let: Name, x: Expr) -> Expr:
     """log(u) + the rounding error of u = 1 + x, divided by u."""
-    one, zero = _like(1.0, x), _like(0.0, x)
+    one, zero = like(1.0, x), like(0.0, x)
     u = let(x + one)
     error = tirx.Select(u > zero, (x - (u - one)) / u, zero)
-    return _log(let, u) + tirx.Select(u < _like(math.inf, x), error, zero)
+    return _log(let, u) + tirx.Select(u < like(math.inf, x), error, zero)
 
 
 def _tanh(let: Name, x: Expr) -> Expr:
@@ -260,56 +257,47 @@ _ERF_Q = (
 )
 
 
-def _sigmoid(let: Name, x: Expr) -> Expr:
-    """Return 1 / (1 + 2^n · e^r), limited to where 2^n is a normal number or infinity."""
-    negative = _clamp(let, let(_like(0.0, x) - x), (-30.0, 89.0))
-    shifted, power = _reduced_exp(let, negative)
-    exponent = let(_bits(shifted) - _int_like(_MAGIC_BITS, x))
-    one = _like(1.0, x)
-    return one / (power * _power_of_two(exponent) + one)
-
-
 def _cosh(let: Name, x: Expr) -> Expr:
     """Half of e^|x| + e^-|x|, halved in the exponent lest it overflow too early."""
-    e = let(_exp(let, let(tirx.abs(x) - _like(math.log(2), x))))
-    return e + _like(0.25, x) / e
+    e = let(_exp(let, let(tirx.abs(x) - like(math.log(2), x))))
+    return e + like(0.25, x) / e
 
 
 def _pow(let: Name, x: Expr, y: Expr) -> Expr:
     """e^(y · log|x|), with C's signs and special cases."""
-    one, zero = _like(1.0, x), _like(0.0, x)
-    half = let(y * _like(0.5, x))
-    whole = tirx.EQ(_floor(let, y), y)
-    is_odd = tirx.And(whole, tirx.NE(_floor(let, half), half))
-    is_undefined = tirx.And(tirx.And(x < zero, x > _like(-math.inf, x)), tirx.Not(whole))
+    one, zero = like(1.0, x), like(0.0, x)
+    half = let(y * like(0.5, x))
+    whole = tirx.EQ(rounding.floor(let, y), y)
+    is_odd = tirx.And(whole, tirx.NE(rounding.floor(let, half), half))
+    is_undefined = tirx.And(tirx.And(x < zero, x > like(-math.inf, x)), tirx.Not(whole))
     magnitude = let(tirx.abs(x))
     power = _exp(let, let(y * _log(let, magnitude)))
     is_one = tirx.And(tirx.EQ(magnitude, one), tirx.Not(tir.is_nan(y)))
     size = let(tirx.Select(is_one, one, power))
-    is_negative = _bits(x) < _int_like(0, x)
+    is_negative = bits_of(x) < int_like(0, x)
     result = tirx.Select(tirx.And(is_negative, is_odd), zero - size, size)
-    result = tirx.Select(is_undefined, _like(math.nan, x), result)
+    result = tirx.Select(is_undefined, like(math.nan, x), result)
     result = tirx.Select(tir.is_nan(x), x, result)
     return tirx.Select(tirx.EQ(y, zero), one, result)
 
 
 def _wave(let: Name, x: Expr, quadrant: int) -> Expr:
     """sin(x + quadrant · pi/2): reduced to |r| <= pi/4 in double precision, then by quadrant."""
-    wide = let(x.astype(_as("float64", x)))
+    wide = let(x.astype(as_type("float64", x)))
     magic = _double_like(_MAGIC_DOUBLE, x)
     shifted = let(wide * _double_like(2 / math.pi, x) + magic)
     n = let(shifted - magic)
     for part in _HALF_PI:
         wide = let(wide - n * _double_like(part, x))
-    r = let(_clamp(let, _to_float(wide), (-1.0, 1.0)))
+    r = let(_clamp(let, to_float(wide), (-1.0, 1.0)))
     square = let(r * r)
     sine = r + _horner(let, square, _SIN) * square * r
-    cosine = _like(1.0, x) - square * _like(0.5, x) + _horner(let, square, _COS) * square * square
-    low = tirx.reinterpret(_as("int64", x), shifted).astype(_as("int32", x))
-    quarter = let(low + _int_like(quadrant, x))
-    is_odd = tirx.NE(quarter & _int_like(1, x), _int_like(0, x))
-    sign = (quarter & _int_like(2, x)) << _int_like(30, x)
-    return _from_bits(_bits(tirx.Select(is_odd, cosine, sine)) ^ sign)
+    cosine = like(1.0, x) - square * like(0.5, x) + _horner(let, square, _COS) * square * square
+    low = tirx.reinterpret(as_type("int64", x), shifted).astype(as_type("int32", x))
+    quarter = let(low + int_like(quadrant, x))
+    is_odd = tirx.NE(quarter & int_like(1, x), int_like(0, x))
+    sign = (quarter & int_like(2, x)) << int_like(30, x)
+    return from_bits(bits_of(tirx.Select(is_odd, cosine, sine)) ^ sign)
 
 
 _MAGIC_DOUBLE = 6755399441055744.0  # 1.5 · 2^52
@@ -319,80 +307,30 @@ _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
-def _sign(x: Expr) -> Expr:
-    return _bits(x) & _int_like(_SIGN, x)
-
-
-def _with_sign(let: Name, rounded: Expr, x: Expr) -> Expr:
-    """Give a rounded value the sign of x, for -0; what has no fraction, or is NaN, stays x."""
-    signed = _from_bits(_bits(rounded) | _sign(x))
-    return let(tirx.Select(tirx.abs(x) < _like(_EXACT, x), signed, x))
-
-
-def _nearest(let: Name, x: Expr) -> Expr:
-    """Half to even: adding 2^23 to |x| leaves no room for a fraction."""
-    size = let(tirx.abs(x) + _like(_EXACT, x))
-    return _with_sign(let, size - _like(_EXACT, x), x)
-
-
-def _floor(let: Name, x: Expr) -> Expr:
-    near = _nearest(let, x)
-    down = tirx.Select(near > x, near - _like(1.0, x), near)
-    return _with_sign(let, down, x)
-
-
-def _ceil(let: Name, x: Expr) -> Expr:
-    near = _nearest(let, x)
-    up = tirx.Select(near < x, near + _like(1.0, x), near)
-    return _with_sign(let, up, x)
-
-
-def _trunc(let: Name, x: Expr) -> Expr:
-    return _with_sign(let, _floor(let, let(tirx.abs(x))), x)
-
-
-def _round(let: Name, x: Expr) -> Expr:
-    """Half away from zero."""
-    size = let(tirx.abs(x))
-    whole = _floor(let, size)
-    up = size - whole >= _like(0.5, x)
-    return _with_sign(let, tirx.Select(up, whole + _like(1.0, x), whole), x)
-
-
-def _fmod(let: Name, x: Expr, y: Expr) -> Expr:
-    """Return x - trunc(x / y) · y; a quotient rounded up to a whole number is taken back."""
-    infinity, size = _like(math.inf, x), let(tirx.abs(y))
-    rest = let(x - _trunc(let, let(x / y)) * y)
-    is_over = tirx.And(tirx.NE(_sign(rest), _sign(x)), tirx.NE(rest, _like(0.0, x)))
-    rest = tirx.Select(is_over, rest + _from_bits(_bits(size) | _sign(x)), rest)
-    is_all = tirx.And(tirx.EQ(size, infinity), tirx.abs(x) < infinity)
-    return tirx.Select(is_all, x, rest)
-
-
 def _scaled(function: Callable[..., Expr], factor: float) -> Callable[..., Expr]:
-    return lambda let, x: function(let, x) * _like(factor, x)
+    return lambda let, x: function(let, x) * like(factor, x)
 
 
 FUNCTIONS: dict[str, Callable[..., Expr]] = {
-    "ceil": _ceil,
+    "ceil": rounding.ceil,
     "cos": lambda let, x: _wave(let, x, 1),
     "cosh": _cosh,
     "erf": _erf,
     "exp": _exp,
-    "exp2": lambda let, x: _exp(let, let(x * _like(math.log(2), x))),
-    "floor": _floor,
-    "fmod": _fmod,
+    "exp2": lambda let, x: _exp(let, let(x * like(math.log(2), x))),
+    "floor": rounding.floor,
+    "fmod": rounding.fmod,
     "log": _log,
     "log10": _scaled(_log, math.log10(math.e)),
     "log1p": _log1p,
     "log2": _scaled(_log, math.log2(math.e)),
-    "nearbyint": _nearest,
+    "nearbyint": rounding.nearest,
     "pow": _pow,
-    "round": _round,
-    "rsqrt": lambda let, x: _like(1.0, x) / tirx.sqrt(x),
-    "sigmoid": _sigmoid,
+    "round": rounding.round_half_away,
+    "rsqrt": lambda let, x: like(1.0, x) / tirx.sqrt(x),
+    "sigmoid": lambda let, x: like(1.0, x) / _one_and_exp(let, x),
     "sin": lambda let, x: _wave(let, x, 0),
     "tan": lambda let, x: _wave(let, x, 0) / _wave(let, x, 1),
     "tanh": _tanh,
-    "trunc": _trunc,
+    "trunc": rounding.trunc,
 }
