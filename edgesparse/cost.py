@@ -26,6 +26,8 @@ LEARNED = 0.4
 PAGE_BYTES = 4096
 # To put a number of a vector of rows into its row's plane.
 TURNED_CYCLES = 0.54
+# A column of a lone pixel: two loads and a multiply-add; set by MobileNetV1's dense layers at 7x7.
+LONE_CYCLES = 1.5
 # To wait for a line from beyond L2 that no prefetcher saw coming.
 FAR_LINE_CYCLES = 116
 # With rows in the lanes, weights that stay in L2 beside the rings of a chain: every tile of pixels
@@ -169,6 +171,8 @@ def spmm_cycles(
         read = sweep_of(work, vectors, lanes, k_blocks, panel=panel)
         sweep = Sweep(read.size * work.pressure(core), read.pages)
         cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
+        if block.lone:
+            cycles += block.tiles * _lone_cycles(work, core, k_blocks)
         if panel:
             cycles += block.tiles * work.columns * vectors * core.panel_cycles
     return cycles
@@ -292,6 +296,12 @@ def _tile_cycles(
     epilogue = work.rows * (1 + 2 * vectors) / core.loads_per_cycle
     waiting = (k_blocks - 1) * work.rows * vectors * core.resume_cycles
     return cycles + epilogue + waiting
+
+
+def _lone_cycles(work: Work, core: CpuModel, k_blocks: int) -> float:
+    """Return what a lone pixel adds to columns, to buckets (a shuffle, a sum) and to rows."""
+    steps = sum(work.steps.values()) * LONE_CYCLES
+    return steps + (2 * work.buckets + work.rows) * k_blocks
 
 
 def step_cycles(rows: int, vectors: int, sweep: Sweep, lanes: int, core: CpuModel) -> float:

@@ -18,6 +18,8 @@ from edgesparse.plan import align_up
 # Tiles of a row that are written out one after the other; of wider rows, and of single pixels, they
 # are a loop.
 WRITTEN_TILES = 16
+# From so many lanes on a vector for one pixel is dearer than what it takes to do without.
+LONE_LANES = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Block:
         vectors: (input offset, output offset) in elements of each vector of the tile.
         loops: (count, input step, output step) of the loops around the tile, outermost first.
         base: (input offset, output offset) of the first tile.
+        lone: (input offset, output offset) of a pixel that no vector of the tile holds.
     """
 
     vectors: tuple[tuple[int, int], ...]
     loops: tuple[tuple[int, int, int], ...]
     base: tuple[int, int] = (0, 0)
+    lone: tuple[int, int] | None = None
 
     @property
     def tiles(self) -> int:
@@ -176,7 +180,13 @@ def vectors_of(blocks: Sequence[Block]) -> int:
 
 
 def flat_blocks(pixels: int, lanes: int, tile_vectors: int) -> tuple[Block, ...]:
-    """Cover contiguous pixels with tiles of at most `tile_vectors` vectors, as even as can be."""
+    """Cover contiguous pixels with tiles of at most `tile_vectors` vectors, as even as can be.
+
+    A pixel more than one such tile is not worth a vector of `LONE_LANES` lanes.
+    """
+    if lanes >= LONE_LANES and pixels == tile_vectors * lanes + 1:
+        vectors = tuple((at, at) for at in range(0, pixels - 1, lanes))
+        return (Block(vectors, ((1, 0, 0),), lone=(pixels - 1, pixels - 1)),)
     total = -(-pixels // lanes)
     tiles = -(-total // tile_vectors)
     small, larger = divmod(total, tiles)

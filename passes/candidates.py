@@ -205,7 +205,10 @@ def _pattern_candidates(
             continue
         blocks = operator.blocks(vectors)
         loads = vectors_of(blocks) * sum(work.steps.values())
+        has_lone = any(block.lone for block in blocks)
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
+            if has_lone and panel:  # a panel holds vectors
+                continue
             if k_blocks > 1 and not _may_be_blocked(
                 operator, group, vectors, k_blocks, target.core
             ):
@@ -213,7 +216,8 @@ def _pattern_candidates(
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             copied = ", panels" if panel and not target.core.in_order else ""
-            name = f"{group}x{vectors * lanes}, {label}{cut}{copied}"
+            tile = f"{vectors * lanes}+1" if has_lone else vectors * lanes
+            name = f"{group}x{tile}, {label}{cut}{copied}"
             yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name, loads=loads)
 
 

@@ -20,6 +20,40 @@ Chunks = tuple[tir.Expr, tir.Expr]  # the first one, and one behind the last
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ChunkTable:
+    """Where things lie in a chunk's row of the table `starts`.
+
+    Where columns and where values begin stand apart: side by side, LLVM would keep both cursors in
+    one SIMD register, and an address would have to be moved out of it for every column.
+
+    Attributes:
+        k_blocks: Blocks of columns.
+    """
+
+    k_blocks: int
+
+    @property
+    def columns(self) -> int:
+        """For each block of columns, its first entry in `columns`."""
+        return 0
+
+    @property
+    def groups(self) -> int:
+        """The first group, and one behind the last."""
+        return self.k_blocks
+
+    @property
+    def values(self) -> int:
+        """For each block of columns, its first entry in `values`."""
+        return self.k_blocks + 2
+
+    @property
+    def entries(self) -> int:
+        """int32 entries of a chunk."""
+        return 2 * self.k_blocks + 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Shares:
     """The parts of one kernel.
 
@@ -120,13 +154,16 @@ def touched(
     parts: list[tuple[int, int, int, int]] = []
     for block in blocks:
         reads, writes = zip(*block.vectors, strict=True)
+        behind = [max(at) + lanes for at in (reads, writes)]
+        if block.lone:
+            behind = [max(end, at + 1) for end, at in zip(behind, block.lone, strict=True)]
         for tile in range(block.tiles):
             read, write = block.offsets(tile, divmod)
             span = (
                 read + min(reads),
-                read + max(reads) + lanes + reach,
+                read + behind[0] + reach,
                 write + min(writes),
-                write + max(writes) + lanes,
+                write + behind[1],
             )
             parts += [span] * (chunks * len(reads))
     return parts

@@ -9,6 +9,8 @@ Columns are element offsets into X, stored as they are or in units of `column_sc
 column may be a channel (1x1), or a channel and a tap (KxK), of any convolution group, without the
 kernel knowing. Groups of a dense matrix share one list of them.
 
+A pixel more than whole vectors is computed with rows in the lanes (`lone.py`).
+
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
 
@@ -29,51 +31,19 @@ Guide, section 3.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from edgesparse.cost import LINE_BYTES
 from edgesparse.formats import restrict_patterns
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
-from edgesparse.kernels.shares import Shares, touched
+from edgesparse.kernels.lone import LonePixel
+from edgesparse.kernels.shares import ChunkTable, Shares, touched
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ChunkTable:
-    """Where things lie in a chunk's row of the table `starts`.
-
-    Where columns and where values begin stand apart: side by side, LLVM would keep both cursors in
-    one SIMD register, and an address would have to be moved out of it for every column.
-
-    Attributes:
-        k_blocks: Blocks of columns.
-    """
-
-    k_blocks: int
-
-    @property
-    def columns(self) -> int:
-        """For each block of columns, its first entry in `columns`."""
-        return 0
-
-    @property
-    def groups(self) -> int:
-        """The first group, and one behind the last."""
-        return self.k_blocks
-
-    @property
-    def values(self) -> int:
-        """For each block of columns, its first entry in `values`."""
-        return self.k_blocks + 2
-
-    @property
-    def entries(self) -> int:
-        """int32 entries of a chunk."""
-        return 2 * self.k_blocks + 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -283,12 +253,14 @@ class Spmm:
     ) -> None:
         accumulators = [tir.local(len(task.block.vectors) * self.lanes) for _ in range(rows)]
         targets = [task.write + (first + r) * self.out_stride for r in range(rows)]
-        self._emit_start(task, first, accumulators, targets)
+        lone = LonePixel(rows, *task.block.lone) if task.block.lone else None
+        self._emit_start(task, first, accumulators, targets, lone)
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            with self._steps(task, counts + bucket, lone=len(patterns) == 1):
-                self._emit_column(task, used)
-        self._emit_end(task, accumulators, targets)
+            steps = self._steps(task, counts + bucket, lone=len(patterns) == 1)
+            with lone.bucket(mask) if lone else nullcontext(), steps:
+                self._emit_column(task, used, lone)
+        self._emit_end(task, accumulators, targets, lone)
 
     def _steps(self, task: _Task, bucket: tir.Expr, *, lone: bool) -> AbstractContextManager[Any]:
         """The loop of a bucket; a lone one has no other before it."""
@@ -303,6 +275,7 @@ class Spmm:
         first: tir.Expr,
         accumulators: list[tir.Buffer],
         targets: list[tir.Expr],
+        lone: LonePixel | None,
     ) -> None:
         """Start from the bias, or from what the blocks of columns before this one left in y."""
         lanes = self.lanes
@@ -312,16 +285,25 @@ class Spmm:
                 value = tir.splat(tir.load(task.p["bias"], first + r), lanes)
                 for v in range(len(task.block.vectors)):
                     tir.store(acc, v * lanes, value, lanes)
+            if lone:
+                lone.start([tir.load(task.p["bias"], first + r) for r in range(len(targets))])
 
         def resume() -> None:
             for target, acc in zip(targets, accumulators, strict=True):
                 for v, (_, offset) in enumerate(task.block.vectors):
                     partial = tir.load(task.p["y"], target + offset, lanes)
                     tir.store(acc, v * lanes, partial, lanes)
+            if lone:
+                lone.start([tir.load(task.p["y"], target + lone.write) for target in targets])
 
         tir.choose(self.k_blocks > 1, task.k == 0, bias, resume)
 
-    def _emit_column(self, task: _Task, used: list[tir.Buffer]) -> None:
+    def _emit_column(
+        self,
+        task: _Task,
+        used: list[tir.Buffer],
+        lone: LonePixel | None,
+    ) -> None:
         lanes = self.lanes
         load = tir.load_halves if self.halves else tir.load
         offset = task.read + self._column_offset(task)
@@ -337,6 +319,9 @@ class Spmm:
         for v, k in products:
             total = tir.load(used[k], v * lanes, lanes) + reads[v] * weights[k]
             tir.store(used[k], v * lanes, total, lanes)
+        if lone:
+            x = tir.load(task.source, offset + lone.read)
+            lone.add_column(x, task.p["values"], task.cursor[1])
         tir.store(task.cursor, 0, task.cursor[0] + 1)
         tir.store(task.cursor, 1, task.cursor[1] + len(used))
 
@@ -354,17 +339,30 @@ class Spmm:
         return [tir.splat(tir.load(values, task.cursor[1] + k), lanes) for k in range(count)]
 
     def _emit_end(
-        self, task: _Task, accumulators: list[tir.Buffer], targets: list[tir.Expr]
+        self,
+        task: _Task,
+        accumulators: list[tir.Buffer],
+        targets: list[tir.Expr],
+        lone: LonePixel | None,
     ) -> None:
-        def finish() -> None:
+        def stores(*, last: bool) -> None:
             for target, acc in zip(targets, accumulators, strict=True):
-                self._emit_stores(task, target, acc, last=True)
+                self._emit_stores(task, target, acc, last=last)
+            if lone:
+                self._emit_lone(task, targets, lone, last=last)
 
-        def suspend() -> None:
-            for target, acc in zip(targets, accumulators, strict=True):
-                self._emit_stores(task, target, acc, last=False)
-
+        finish, suspend = (functools.partial(stores, last=last) for last in (True, False))
         tir.choose(self.k_blocks > 1, task.k == self.k_blocks - 1, finish, suspend)
+
+    def _emit_lone(
+        self, task: _Task, targets: list[tir.Expr], lone: LonePixel, *, last: bool
+    ) -> None:
+        places = [target + lone.write for target in targets]
+        if last:
+            added = [tir.load(task.p["residual"], at) for at in places if self.residual]
+            lone.end(self.activation, self.alpha, self.beta, added)
+        for row, at in enumerate(places):
+            tir.store(task.p["y"], at, lone.row(row))
 
     def _emit_stores(self, task: _Task, target: tir.Expr, acc: tir.Buffer, *, last: bool) -> None:
         lanes = self.lanes

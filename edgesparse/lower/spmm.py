@@ -18,7 +18,9 @@ from edgesparse.formats import (
     pack_blocks,
 )
 from edgesparse.geometry import Operator, constant_of, matrix_of
-from edgesparse.kernels.spmm import ChunkTable, Spmm
+from edgesparse.kernels.lone import MOST_LANES
+from edgesparse.kernels.shares import ChunkTable
+from edgesparse.kernels.spmm import Spmm
 from edgesparse.lower.builder import PlanBuilder, Tensor
 from edgesparse.lower.operands import (
     between_rings,
@@ -103,7 +105,8 @@ def lower_product(
         extra: What the epilogue reads.
     """
     kernel = _spmm_kernel(b, operator, decision, packed, finish or {})
-    values = stored(b, np.concatenate([block.values for block in packed]))
+    behind = np.zeros(MOST_LANES if any(block.lone for block in kernel.blocks) else 0, np.float32)
+    values = stored(b, np.concatenate([*(block.values for block in packed), behind]))
     tables = (
         b.constant(np.concatenate([_counts(block) for block in packed])),
         b.constant(chunk_starts(packed, kernel)),

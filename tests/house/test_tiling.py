@@ -37,6 +37,9 @@ def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile):
         for read, write in offsets(block, block.base):
             assert read == write
             seen[write : write + lanes] += 1
+        if block.lone:
+            assert block.lone == (pixels - 1, pixels - 1)
+            seen[pixels - 1 :] += 1
     assert (seen == 1).all()
 
 
