@@ -319,7 +319,8 @@ def step_cycles(rows: int, vectors: int, sweep: Sweep, lanes: int, core: CpuMode
     multiply = vectors * rows / core.fma_per_cycle
     spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
     busier, other = sorted((loads + scalars, multiply), reverse=True)
-    return busier + core.not_hidden * other + spilled
+    step = busier + core.not_hidden * other + spilled
+    return max(step, core.spilled_cycles) if spilled else step
 
 
 def _load_cycles(tile_bytes: float, lanes: int, core: CpuModel) -> float:
@@ -346,7 +347,8 @@ def _registers_needed(rows: int, vectors: int, core: CpuModel) -> int:
     """SIMD registers of a bucket's loop: accumulators, activations, weights, one to spare.
 
     Where a multiply-add takes its activation from memory or its weight from a lane, one activation
-    is enough at a time; V8 holds the whole column. A spill costs about a cycle a step.
+    is enough at a time; V8 holds the whole column. A spill costs about a cycle a step, or what a
+    sum takes that goes through memory.
     """
     streamed = min(rows, vectors) if core.broadcast_is_free else rows + vectors
     return rows * vectors + streamed + 1

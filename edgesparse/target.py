@@ -55,6 +55,7 @@ class CpuModel:
             at several densities.
         latency_cycles: How long a multiply-add's result takes, in cycles as they are predicted; 0
             where tiles have more sums than that takes, or it was never measured.
+        spilled_cycles: The same where registers are too few, and an engine keeps sums in memory.
         learned_loops: Loops of a layer from which on their ends are never learned; of fewer, a
             bucket's price is less by as much, down to `cost.LEARNED`. 0 where all cost the same.
         overlapped_steps: Steps at the end of a bucket's loop that overlap with the next bucket's.
@@ -63,6 +64,8 @@ class CpuModel:
         masked_loads: Whether a load of some of a vector's lanes costs what one of all does.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
+        min_gain: Predicted speed-up from which on a kernel that skips zeros is preferred to one
+            that skips none, where zeros are few: as far as predictions can be trusted.
     """
 
     name: str
@@ -91,11 +94,13 @@ class CpuModel:
     streams_rows: bool = False
     not_hidden: float = 0.2
     latency_cycles: float = 0.0
+    spilled_cycles: float = 0.0
     learned_loops: int = 0
     overlapped_steps: int = 0
     rolled_steps: int = 0
     masked_loads: bool = False
     blocked_group: int = 8
+    min_gain: float = 1.08
 
 
 _RELAXED = "+relaxed-simd"
@@ -196,6 +201,7 @@ V8_X86 = CpuModel(
     not_hidden=1,
     streams_rows=True,
     latency_cycles=7.4,
+    spilled_cycles=20,
     overlapped_steps=32,
     rolled_steps=20,
     blocked_group=1,
@@ -247,6 +253,7 @@ X86_ZEN5 = CpuModel(
     overlapped_steps=12,
     rolled_steps=20,
     masked_loads=True,
+    min_gain=1.03,
 )
 X86_AVX2 = CpuModel(
     "x86-64 avx2",

@@ -41,9 +41,7 @@ MAX_PATTERNS = 24
 K_BLOCKS = (1, 2, 4, 8, 16)
 MIN_COLUMNS = 32
 
-# Predicted speed-up from which on a format that skips zeros is preferred to one that does not.
-MIN_GAIN = 1.08
-# ... where at least this share of the weights is not zero.
+# The share of weights that are not zero from which on zeros are few.
 FEW_ZEROS = 0.75
 
 # What a block of transformed tiles and their products may take of the cache.
@@ -96,8 +94,8 @@ def ranked(
     """Return the candidates of an operator that is not depthwise, the best predicted first.
 
     Where zeros are few, or a dense build would transform tiles, and skipping zeros is predicted to
-    gain next to nothing, the kernel that skips none comes first: predictions are not that exact,
-    and a sparse build must not be slower than a dense one.
+    gain less than `CpuModel.min_gain`, the kernel that skips none comes first: predictions are not
+    that exact, and a sparse build must not be slower than a dense one.
 
     Args:
         operator: What the node is to the kernels.
@@ -110,7 +108,7 @@ def ranked(
     if safe is None:
         return found
     are_few = operator.groups * np.count_nonzero(weight) >= FEW_ZEROS * weight.size
-    if (are_few or safe.outputs) and safe.cycles < MIN_GAIN * found[0].cycles:
+    if (are_few or safe.outputs) and safe.cycles < target.core.min_gain * found[0].cycles:
         found.remove(safe)
         found.insert(0, safe)
     return found

@@ -162,10 +162,11 @@ def test_others_are_not(model):
 @pytest.mark.parametrize("target", ["arm64", "wasm"])
 def test_some_zeros_are_never_slower_than_none(target):
     """The dense build transforms; a sparse one skips zeros only for a clear gain."""
+    least = resolve_target(target).core.min_gain
     for density in (0.95, 0.7, 0.5, 0.4, 0.3):
         found = decision(conv_3x3(64, 64, 28, density), target)
         gain = found["predicted_dense_us"] / found["predicted_us"]
-        assert gain == 1 if found["kernel"] == "winograd" else gain >= candidates.MIN_GAIN
+        assert gain == 1 if found["kernel"] == "winograd" else gain >= least
     assert found["kernel"] == "spmm"
 
 
