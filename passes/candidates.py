@@ -28,7 +28,7 @@ GROUPS = (1, 2, 3, 4, 8)
 GEMV_LANES = (1, 4, 8, 16)
 # Vectors of rows and pixels of a tile with rows in the lanes; offered for windows, most of whose
 # vectors of pixels lie in two cache lines, and where those would be filled by less than this.
-GEMM_TILES = ((1, 14), (2, 7), (2, 10), (2, 14))
+GEMM_TILES = ((1, 14), (2, 6), (2, 7), (2, 10), (2, 14), (3, 4))
 WELL_FILLED = 0.95
 # Narrower vectors are filled better, and LLVM spills these tiles on aarch64.
 GEMM_LANES = 8
