@@ -8,6 +8,7 @@ import pytest
 from edgesparse import codegen, cost, formats, kernels_arm, tiling
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.spmm import Spmm
+from edgesparse.passes.candidates import GEMM_TILES
 from edgesparse.target import host_target, resolve_target
 
 AVX2 = frozenset(["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"])
@@ -77,6 +78,21 @@ def test_where_registers_are_few_no_loop_spills(group, vectors):
     loops = inner_loops(assembly(kernel, target))
     assert sum(len(re.findall(multiply_add, code)) for code in loops) >= multiply_adds(kernel)
     assert [code for code in loops if re.search(spill, code)] == []
+
+
+@pytest.mark.parametrize("name", ["avx2", "avx512"])
+@pytest.mark.parametrize(("vectors", "pixels"), GEMM_TILES)
+def test_with_rows_in_the_lanes_no_loop_spills(name, vectors, pixels):
+    target, multiply_add, spill = TARGETS[name]
+    if not cost.fits_registers(vectors, pixels, target.core):
+        pytest.skip("the cost model does not offer this tile for this target")
+    blocks = tiling.flat_blocks(4 * pixels, 1, pixels)
+    group = vectors * target.lanes
+    kernel = Gemv(8 * group, target.lanes, vectors=vectors, blocks=blocks, out_stride=4 * pixels)
+    loops = inner_loops(assembly(kernel, target))
+    (products,) = (code for code in loops if re.search(multiply_add, code))
+    assert len(re.findall(multiply_add, products)) >= vectors * pixels
+    assert not re.search(spill, products)
 
 
 def inner_loops(code):
