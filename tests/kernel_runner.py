@@ -29,7 +29,10 @@ ALLOWED_SYMBOLS = {"", "memcpy", "memmove", "memset", "__linear_memory", "__stac
 
 # For what is read instead of run, whatever this machine is.
 SSE = host_target("x86_64", frozenset())
-AVX2 = host_target("x86_64", frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"}))
+_AVX2_FLAGS = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"})
+_AVX512_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+AVX2 = host_target("x86_64", _AVX2_FLAGS)
+AVX512 = host_target("x86_64", _AVX2_FLAGS | _AVX512_FLAGS)
 
 # Representative kernels run on all of them; the others on the host alone.
 TARGETS = (

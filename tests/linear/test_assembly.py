@@ -4,15 +4,13 @@ import dataclasses
 import re
 
 import pytest
+from kernel_runner import AVX2, AVX512
 
 from edgesparse import codegen, cost, formats, kernels_arm, tiling
 from edgesparse.kernels.gemv import Gemv
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.passes.candidates import GEMM_TILES
-from edgesparse.target import host_target, resolve_target
-
-AVX2 = frozenset(["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"])
-AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+from edgesparse.target import resolve_target
 
 NEON_FMLA = r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])"
 NEON_SPILL = r"\bq\d+,.*\[sp"
@@ -21,8 +19,8 @@ X86_SPILL = r"\(%rsp\).*%[xyz]mm|%[xyz]mm.*\(%rsp\)"
 # Target, its multiply-add, and a vector moved to or from the stack.
 TARGETS = {
     "arm64": (resolve_target("arm64"), NEON_FMLA, NEON_SPILL),
-    "avx512": (host_target("x86_64", AVX512), r"vfmadd\w+ps\t.*%zmm", X86_SPILL),
-    "avx2": (host_target("x86_64", AVX2), r"vfmadd\w+ps\t.*%ymm", X86_SPILL),
+    "avx512": (AVX512, r"vfmadd\w+ps\t.*%zmm", X86_SPILL),
+    "avx2": (AVX2, r"vfmadd\w+ps\t.*%ymm", X86_SPILL),
 }
 
 
