@@ -154,6 +154,7 @@ def prescribe(model: ir.Model, weight: Matrix, form: tuple[int, int], target: Ta
         "tile": vectors,
         "k_blocks": 1,
         "panel": target.core.in_order,
+        "lone": False,
     }
     node.metadata_props[select_pattern.DECISION_KEY] = json.dumps(decision)
 

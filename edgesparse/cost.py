@@ -170,11 +170,13 @@ def spmm_cycles(
         vectors = len(block.vectors)
         read = sweep_of(work, vectors, lanes, k_blocks, panel=panel)
         sweep = Sweep(read.size * work.pressure(core), read.pages)
-        cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
+        if block.vectors:
+            cycles += block.tiles * _tile_cycles(work, vectors, sweep, lanes, core, k_blocks)
         if block.lone:
-            cycles += block.tiles * _lone_cycles(work, core, k_blocks)
+            alone = not block.vectors
+            cycles += block.tiles * _lone_cycles(work, core, k_blocks, alone=alone)
         if panel:
-            cycles += block.tiles * work.columns * vectors * core.panel_cycles
+            cycles += block.tiles * work.columns * block.parts * core.panel_cycles
     return cycles
 
 
@@ -298,10 +300,14 @@ def _tile_cycles(
     return cycles + epilogue + waiting
 
 
-def _lone_cycles(work: Work, core: CpuModel, k_blocks: int) -> float:
-    """Return what a lone pixel adds to columns, to buckets (a shuffle, a sum) and to rows."""
+def _lone_cycles(work: Work, core: CpuModel, k_blocks: int, *, alone: bool) -> float:
+    """Return what a lone pixel adds to columns, to buckets (a shuffle, a sum) and to rows.
+
+    Where it stands alone, a bucket has two loops.
+    """
     steps = sum(work.steps.values()) * LONE_CYCLES
-    return steps + (2 * work.buckets + work.rows) * k_blocks
+    bucket = 2 + (2 * core.bucket_cycles if alone else 0)
+    return steps + (bucket * work.buckets + work.rows) * k_blocks
 
 
 def step_cycles(rows: int, vectors: int, sweep: Sweep, lanes: int, core: CpuModel) -> float:
@@ -315,7 +321,7 @@ def step_cycles(rows: int, vectors: int, sweep: Sweep, lanes: int, core: CpuMode
         core: The core.
     """
     loads = vectors * _load_cycles(sweep.size, lanes, core) + _walk_cycles(sweep.pages, core)
-    scalars = (1 + rows * (1 if core.broadcast_is_free else 2)) / core.loads_per_cycle
+    scalars = (1 + rows * core.weight_loads) / core.loads_per_cycle
     multiply = vectors * rows / core.fma_per_cycle
     spilled = max(0, _registers_needed(rows, vectors, core) - core.registers)
     busier, other = sorted((loads + scalars, multiply), reverse=True)

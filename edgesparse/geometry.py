@@ -22,6 +22,7 @@ from edgesparse.tiling import (
     Block,
     Window,
     flat_blocks,
+    leaves_one,
     pitched_blocks,
     row_starts,
     window_blocks,
@@ -91,13 +92,27 @@ class Operator:
         """Whether output pixel i reads pixel i of what the kernel is given."""
         return self.window.is_pointwise or (self.window.is_subsampling and self.images == 1)
 
-    def blocks(self, tile_vectors: int) -> tuple[Block, ...]:
-        """Return how the output pixels are covered by tiles of at most `tile_vectors` vectors."""
+    def blocks(self, tile_vectors: int, *, lone: bool = False) -> tuple[Block, ...]:
+        """Return how the output pixels are covered by tiles of at most `tile_vectors` vectors.
+
+        Args:
+            tile_vectors: Vectors of a tile, at most.
+            lone: Whether one pixel has no vector, if `may_be_lone`.
+        """
         lanes = self.out_layout.lanes
         if self.is_flat:
-            return flat_blocks(self.out_layout.pixels, lanes, tile_vectors)
-        cover = pitched_blocks if self.window.is_tight else window_blocks
-        return cover(self.window, lanes, tile_vectors, self.images)
+            return flat_blocks(self.out_layout.pixels, lanes, tile_vectors, lone=lone)
+        if self.window.is_tight:
+            return pitched_blocks(self.window, lanes, tile_vectors, self.images, lone=lone)
+        return window_blocks(self.window, lanes, tile_vectors, self.images)
+
+    @property
+    def may_be_lone(self) -> bool:
+        """Whether one output pixel more than whole vectors may be computed without one."""
+        if not self.is_flat and not self.window.is_tight:
+            return False
+        pixels = self.out_layout.pixels if self.is_flat else self.window.span
+        return leaves_one(pixels, self.out_layout.lanes)
 
     def pixel_blocks(self, pixels: int) -> tuple[Block, ...]:
         """Return how the output pixels are covered by tiles of at most `pixels` single pixels."""

@@ -18,7 +18,7 @@ class CpuModel:
         fma_per_cycle: SIMD multiply-adds issued per cycle.
         loads_per_cycle: SIMD loads issued per cycle.
         registers: SIMD registers a kernel may hold.
-        broadcast_is_free: A weight takes a load at most, and a register only while it multiplies.
+        broadcast_is_free: A weight takes a register only while it multiplies.
         bucket_cycles: Fixed price of one bucket's loop: counter, branch, mispredicted exit.
         l1_bytes: L1 data cache of one core, in bytes.
         l2_line_cycles: Cycles for a 64-byte line from L2, streaming.
@@ -64,6 +64,8 @@ class CpuModel:
         masked_loads: Whether a load of some of a vector's lanes costs what one of all does.
         blocked_group: Most rows of a group whose columns may come in blocks: larger ones did not
             win on every engine.
+        weight_loads: What a weight takes beside other loads; a load and a half where an engine puts
+            it into all lanes itself.
         min_gain: Predicted speed-up from which on a kernel that skips zeros is preferred to one
             that skips none, where zeros are few: as far as predictions can be trusted.
     """
@@ -100,6 +102,7 @@ class CpuModel:
     rolled_steps: int = 0
     masked_loads: bool = False
     blocked_group: int = 8
+    weight_loads: float = 1.0
     min_gain: float = 1.08
 
 
@@ -205,6 +208,7 @@ V8_X86 = CpuModel(
     overlapped_steps=32,
     rolled_steps=20,
     blocked_group=1,
+    weight_loads=1.5,
 )
 X86_AVX512 = CpuModel(
     "x86-64 avx-512",
@@ -285,6 +289,7 @@ X86_SSE = CpuModel(
     resume_cycles=6,
     clock_ghz=3.0,
     rolled_steps=20,
+    weight_loads=2,
 )
 
 # LLVM's schedule for the in-order A53 suits the A76 as well, and never spilled where its own does.

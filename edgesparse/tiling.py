@@ -18,7 +18,7 @@ from edgesparse.plan import align_up
 # Tiles of a row that are written out one after the other; of wider rows, and of single pixels, they
 # are a loop.
 WRITTEN_TILES = 16
-# From so many lanes on a vector for one pixel is dearer than what it takes to do without.
+# From so many lanes on a lone pixel may go with the tile of all others: there are registers left.
 LONE_LANES = 16
 
 
@@ -27,7 +27,8 @@ class Block:
     """Tiles of one shape at regular distances.
 
     Attributes:
-        vectors: (input offset, output offset) in elements of each vector of the tile.
+        vectors: (input offset, output offset) in elements of each vector of the tile; none where
+            it is a lone pixel.
         loops: (count, input step, output step) of the loops around the tile, outermost first.
         base: (input offset, output offset) of the first tile.
         lone: (input offset, output offset) of a pixel that no vector of the tile holds.
@@ -42,6 +43,11 @@ class Block:
     def tiles(self) -> int:
         """How often the tile runs."""
         return math.prod(count for count, _, _ in self.loops)
+
+    @property
+    def parts(self) -> int:
+        """Vectors of a tile; a lone pixel without any counts as one."""
+        return max(1, len(self.vectors))
 
     def offsets(self, tile: Any, divide: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return the (input, output) offset of a tile, counted along the loops, innermost first.
@@ -179,25 +185,40 @@ def vectors_of(blocks: Sequence[Block]) -> int:
     return sum(block.tiles * len(block.vectors) for block in blocks)
 
 
-def flat_blocks(pixels: int, lanes: int, tile_vectors: int) -> tuple[Block, ...]:
+def flat_blocks(
+    pixels: int, lanes: int, tile_vectors: int, *, lone: bool = False
+) -> tuple[Block, ...]:
     """Cover contiguous pixels with tiles of at most `tile_vectors` vectors, as even as can be.
 
-    A pixel more than one such tile is not worth a vector of `LONE_LANES` lanes.
+    Args:
+        pixels: How many.
+        lanes: Pixels of a vector.
+        tile_vectors: Vectors of a tile, at most.
+        lone: Whether the one pixel that is more than whole vectors has none: it joins the only
+            tile, where that leaves registers, or stands alone.
     """
-    if lanes >= LONE_LANES and pixels == tile_vectors * lanes + 1:
-        vectors = tuple((at, at) for at in range(0, pixels - 1, lanes))
-        return (Block(vectors, ((1, 0, 0),), lone=(pixels - 1, pixels - 1)),)
+    if lone:
+        one, at = ((1, 0, 0),), (pixels - 1, pixels - 1)
+        tiles = flat_blocks(pixels - 1, lanes, tile_vectors)
+        if lanes >= LONE_LANES and vectors_of(tiles) <= tile_vectors:
+            return (dataclasses.replace(tiles[0], loops=one, lone=at),)
+        return (*tiles, Block((), one, lone=at))
     total = -(-pixels // lanes)
-    tiles = -(-total // tile_vectors)
-    small, larger = divmod(total, tiles)
+    number = -(-total // tile_vectors)
+    small, larger = divmod(total, number)
     blocks, start = [], 0
-    for count, size in ((larger, small + 1), (tiles - larger, small)):
+    for count, size in ((larger, small + 1), (number - larger, small)):
         if count:
             vectors = tuple((v * lanes, v * lanes) for v in range(size))
             step = size * lanes
             blocks.append(Block(vectors, ((count, step, step),), (start, start)))
             start += count * step
     return tuple(blocks)
+
+
+def leaves_one(pixels: int, lanes: int) -> bool:
+    """Whether contiguous pixels are one more than whole vectors, so that it may be a lone one."""
+    return lanes > 1 and pixels > 1 and pixels % lanes == 1
 
 
 def fitting_lanes(width: int, lanes: int) -> int:
@@ -217,7 +238,7 @@ def row_starts(width: int, lanes: int) -> tuple[int, ...]:
 
 
 def pitched_blocks(
-    window: Window, lanes: int, tile_vectors: int, images: int = 1
+    window: Window, lanes: int, tile_vectors: int, images: int = 1, *, lone: bool = False
 ) -> tuple[Block, ...]:
     """Cover the output rows of a tight window, and what lies between them, with whole vectors.
 
@@ -226,7 +247,7 @@ def pitched_blocks(
     image_loop = (images, window.image_stride, align_up(window.span, lanes))
     return tuple(
         dataclasses.replace(block, loops=(image_loop, *block.loops))
-        for block in flat_blocks(window.span, lanes, tile_vectors)
+        for block in flat_blocks(window.span, lanes, tile_vectors, lone=lone)
     )
 
 

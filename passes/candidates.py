@@ -66,6 +66,7 @@ class Candidate:
         label: For people.
         kernel: The kernel family.
         loads: Vectors of pixels that it loads; 0 where single pixels are.
+        lone: Whether one pixel has no vector.
         outputs: Of a tile along an axis, for Winograd's transforms.
         block: Tiles that should not be exceeded by a block of them.
     """
@@ -79,6 +80,7 @@ class Candidate:
     label: str
     kernel: Kind = "spmm"
     loads: int = 0
+    lone: bool = False
     outputs: int = 0
     block: int = 0
 
@@ -198,15 +200,14 @@ def _pattern_candidates(
     operator: Operator, work: cost.Work, label: str, target: Target
 ) -> Iterator[Candidate]:
     group, patterns, lanes = work.group, tuple(work.steps), operator.out_layout.lanes
-    for vectors in tiles_of(target).get(group, ()):
+    for vectors, lone in itertools.product(tiles_of(target).get(group, ()), _lone(operator)):
         if (group, vectors) != (1, 1) and not cost.fits_registers(group, vectors, target.core):
             continue
-        blocks = operator.blocks(vectors)
+        blocks = operator.blocks(vectors, lone=lone)
         loads = vectors_of(blocks) * sum(work.steps.values())
-        has_lone = any(block.lone for block in blocks)
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
-            if has_lone and panel:  # a panel holds vectors
-                continue
+            if panel and any(block.lone and block.vectors for block in blocks):
+                continue  # no panel holds both
             if k_blocks > 1 and not _may_be_blocked(
                 operator, group, vectors, k_blocks, target.core
             ):
@@ -214,9 +215,16 @@ def _pattern_candidates(
             cycles = cost.spmm_cycles(work, blocks, lanes, target.core, k_blocks, panel=panel)
             cut = f", {k_blocks} column blocks" if k_blocks > 1 else ""
             copied = ", panels" if panel and not target.core.in_order else ""
-            tile = f"{vectors * lanes}+1" if has_lone else vectors * lanes
+            tile = f"{vectors * lanes}+1" if lone else vectors * lanes
             name = f"{group}x{tile}, {label}{cut}{copied}"
-            yield Candidate(group, patterns, vectors, k_blocks, panel, cycles, name, loads=loads)
+            yield Candidate(
+                group, patterns, vectors, k_blocks, panel, cycles, name, loads=loads, lone=lone
+            )
+
+
+def _lone(operator: Operator) -> tuple[bool, ...]:
+    """Return whether one pixel has no vector: both are worth predicting where that may be."""
+    return (False, True) if operator.may_be_lone else (False,)
 
 
 def _panels(core: CpuModel) -> tuple[bool, ...]:

@@ -138,6 +138,7 @@ def _explain(
         "tile": best.tile_vectors,
         "k_blocks": best.k_blocks,
         "panel": best.panel,
+        **({"lone": True} if best.lone else {}),
         **({"outputs": best.outputs, "block": best.block} if best.outputs else {}),
         "predicted_us": best_us,
         "predicted_dense_us": dense_us,

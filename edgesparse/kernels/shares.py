@@ -58,7 +58,7 @@ class Shares:
     """The parts of one kernel.
 
     Attributes:
-        blocks: For every block, its tiles and the vectors of one of them.
+        blocks: For every block, its tiles and the vectors of one of them (`Block.parts`).
         chunks: Runs of row groups.
         ordered: Whether tiles must be computed in order; a part is then all tiles of a chunk.
         by_chunk: Whether parts are numbered chunk by chunk, rather than tile by tile: threads then
@@ -153,17 +153,15 @@ def touched(
     """
     parts: list[tuple[int, int, int, int]] = []
     for block in blocks:
-        reads, writes = zip(*block.vectors, strict=True)
-        behind = [max(at) + lanes for at in (reads, writes)]
+        spans = [(*at, lanes) for at in block.vectors]
         if block.lone:
-            behind = [max(end, at + 1) for end, at in zip(behind, block.lone, strict=True)]
+            spans.append((*block.lone, 1))
+        (begin, end), (start, behind) = (
+            (min(span[side] for span in spans), max(span[side] + span[2] for span in spans))
+            for side in (0, 1)
+        )
         for tile in range(block.tiles):
             read, write = block.offsets(tile, divmod)
-            span = (
-                read + min(reads),
-                read + behind[0] + reach,
-                write + min(writes),
-                write + behind[1],
-            )
-            parts += [span] * (chunks * len(reads))
+            span = (read + begin, read + end + reach, write + start, write + behind)
+            parts += [span] * (chunks * block.parts)
     return parts

@@ -14,18 +14,15 @@ A pixel more than whole vectors is computed with rows in the lanes (`lone.py`).
 The columns may come in blocks, each packed by itself, so that a block's part of a tile stays in L1
 while all rows use it; the accumulators then wait in Y from one block to the next.
 
-Planes that are large put every column of a tile on a page of its own, more than a core finds
-without walking its page table. A tile's columns may first be copied side by side into a *panel*.
-Cores that issue in order stall on all that lies far apart: they always have panels, and load
-vectors as two halves, which issue beside multiply-adds.
+A tile's columns may first be copied side by side into a *panel* (`panels.py`). Cores that issue in
+order always have panels, and load vectors as two halves, which issue beside multiply-adds.
 
 Threads share tiles and chunks of rows (`shares.py`). Every tile reads all weights again: where
 those are many, a call goes over its tiles in several passes, some chunks of rows in each.
 
 Source: Elsen et al., Fast Sparse ConvNets, 2019 (R = 1); the grouping by pattern is ours; blocking
-of the shared dimension and of rows, and panels, as in Goto & van de Geijn, Anatomy of
-High-Performance Matrix Multiplication, 2008; halves as in Arm Cortex-A55 Software Optimization
-Guide, section 3.
+of the shared dimension and of rows as in Goto & van de Geijn, Anatomy of High-Performance Matrix
+Multiplication, 2008; halves as in Arm Cortex-A55 Software Optimization Guide, section 3.
 """
 
 from __future__ import annotations
@@ -36,11 +33,10 @@ import itertools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from edgesparse.cost import LINE_BYTES
 from edgesparse.formats import restrict_patterns
-from edgesparse.kernels import tir
+from edgesparse.kernels import panels, tir
 from edgesparse.kernels.elementwise import activation
-from edgesparse.kernels.lone import LonePixel
+from edgesparse.kernels.lone import CHAINS, LonePixel
 from edgesparse.kernels.shares import ChunkTable, Shares, touched
 from edgesparse.plan import Flow
 from edgesparse.tiling import Block
@@ -76,7 +72,8 @@ class Spmm:
         reach: Elements from a vector to the farthest that a column reads in its plane.
         in_stride: Elements between input planes; only `flow` tells it, columns are offsets.
         panel: Columns that are copied into panels, a block of them at a time, `panel_width`
-            elements apart; 0 to read the planes themselves.
+            elements apart, for vectors or a pixel that stands alone; 0 to read the planes
+            themselves.
         halves: Whether a panel's vectors are loaded as two halves.
         ahead: Elements between a weight and the one whose cache line is asked for with it; or 0.
         rolled: Whether LLVM may not unroll the loops of buckets.
@@ -123,14 +120,13 @@ class Spmm:
 
     @property
     def _shares(self) -> Shares:
-        tiles = tuple((block.tiles, len(block.vectors)) for block in self.blocks)
+        tiles = tuple((block.tiles, block.parts) for block in self.blocks)
         return Shares(tiles, self.chunks, self.ordered, self.by_chunk, self.passes)
 
     @property
     def panel_width(self) -> int:
-        """Elements of a column in a panel: the widest tile; within a cache line if that can be."""
-        widest = max(len(block.vectors) for block in self.blocks) * self.lanes
-        return widest if widest > LINE_BYTES // 4 else 1 << (widest - 1).bit_length()
+        """Elements of a column in a panel."""
+        return panels.width_of(self.blocks, self.lanes)
 
     @property
     def column_step(self) -> int:
@@ -198,7 +194,8 @@ class Spmm:
             for i, at in enumerate((table.columns, table.values)):
                 tir.store(cursor, i, tir.load(p["starts"], entry + at + k))
             if self.panel:
-                self._emit_panel(p, block, read, k)
+                bounds = [tir.divide(i * self.panel, self.k_blocks)[0] for i in (k, k + 1)]
+                panels.fill(p, block, read, (bounds[0], bounds[1]), self.lanes, self.panel_width)
             task = _Task(p, block, cursor, *self._source(p, block, read), write, k)
             counts = k * self._counts_per_block
             start = tir.keep(tir.load(cursor, 0)) if self.shares_columns else None
@@ -227,17 +224,6 @@ class Spmm:
             return p["panel"], 0, [v * self.lanes for v in range(len(block.vectors))]
         return p["x"], read, [at for at, _ in block.vectors]
 
-    def _emit_panel(
-        self, p: dict[str, tir.Buffer], block: Block, read: tir.Expr, k: tir.Expr
-    ) -> None:
-        first, behind = (tir.divide(i * self.panel, self.k_blocks)[0] for i in (k, k + 1))
-        with tir.loop(behind - first) as column:
-            start = read + tir.load(p["sources"], first + column)
-            for v, (at, _) in enumerate(block.vectors):
-                vector = tir.load(p["x"], start + at, self.lanes)
-                place = column * self.panel_width + v * self.lanes
-                tir.store(p["panel"], place, vector, self.lanes)
-
     @property
     def _counts_per_block(self) -> int:
         whole, tail = divmod(self.rows, self.group)
@@ -251,23 +237,43 @@ class Spmm:
         patterns: tuple[int, ...],
         counts: tir.Expr,
     ) -> None:
-        accumulators = [tir.local(len(task.block.vectors) * self.lanes) for _ in range(rows)]
+        accumulators = [tir.local(task.block.parts * self.lanes) for _ in range(rows)]
         targets = [task.write + (first + r) * self.out_stride for r in range(rows)]
-        lone = LonePixel(rows, *task.block.lone) if task.block.lone else None
+        chains = 1 if task.block.vectors else CHAINS
+        lone = None
+        if task.block.lone:
+            read, write = task.block.lone
+            lone = LonePixel(rows, 0 if self.panel else read, write, chains)
         self._emit_start(task, first, accumulators, targets, lone)
         for bucket, mask in enumerate(patterns):
             used = [acc for r, acc in enumerate(accumulators) if mask >> r & 1]
-            steps = self._steps(task, counts + bucket, lone=len(patterns) == 1)
-            with lone.bucket(mask) if lone else nullcontext(), steps:
-                self._emit_column(task, used, lone)
+            with lone.bucket(mask) if lone else nullcontext():
+                if task.block.vectors:
+                    with self._steps(task, counts + bucket, is_only=len(patterns) == 1):
+                        self._emit_column(task, used, lone)
+                else:
+                    self._emit_chains(task, counts + bucket, used, lone)
         self._emit_end(task, accumulators, targets, lone)
 
-    def _steps(self, task: _Task, bucket: tir.Expr, *, lone: bool) -> AbstractContextManager[Any]:
-        """The loop of a bucket; a lone one has no other before it."""
+    def _steps(
+        self, task: _Task, bucket: tir.Expr, *, is_only: bool
+    ) -> AbstractContextManager[Any]:
+        """The loop of a bucket; the only one has no other before it."""
         counts = task.p["counts"]
         if self.rolled:
             return tir.rolled(task.cursor, 0, tir.load(counts, bucket))
-        return tir.loop(tir.load(counts, bucket) if lone else tir.count(counts, bucket))
+        return tir.loop(tir.load(counts, bucket) if is_only else tir.count(counts, bucket))
+
+    def _emit_chains(
+        self, task: _Task, bucket: tir.Expr, used: list[tir.Buffer], lone: LonePixel | None
+    ) -> None:
+        """The columns of a bucket, for a pixel that stands alone: in turns, and what is left."""
+        turns, rest = tir.divide(tir.count(task.p["counts"], bucket), CHAINS)
+        with tir.loop(turns):
+            for chain in range(CHAINS):
+                self._emit_column(task, used, lone, chain)
+        with tir.loop(rest):
+            self._emit_column(task, used, lone)
 
     def _emit_start(
         self,
@@ -303,6 +309,7 @@ class Spmm:
         task: _Task,
         used: list[tir.Buffer],
         lone: LonePixel | None,
+        chain: int = 0,
     ) -> None:
         lanes = self.lanes
         load = tir.load_halves if self.halves else tir.load
@@ -321,7 +328,7 @@ class Spmm:
             tir.store(used[k], v * lanes, total, lanes)
         if lone:
             x = tir.load(task.source, offset + lone.read)
-            lone.add_column(x, task.p["values"], task.cursor[1])
+            lone.add_column(x, task.p["values"], task.cursor[1], chain)
         tir.store(task.cursor, 0, task.cursor[0] + 1)
         tir.store(task.cursor, 1, task.cursor[1] + len(used))
 

@@ -143,7 +143,7 @@ def _spmm_kernel(
     finish: dict[str, Any],
 ) -> Spmm:
     group, patterns = packed[0].group, packed[0].patterns
-    blocks = operator.blocks(decision["tile"])
+    blocks = operator.blocks(decision["tile"], lone=decision.get("lone", False))
     ordered = operator.tiles_overshoot
     tiles = sum(block.tiles for block in blocks)
     few = ordered or tiles < CHUNKED_BELOW_TILES

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from graphs import GRAPHS
+from linear_models import conv_model, sparse
 
 import edgesparse
 from edgesparse.check import Tolerance, check
@@ -47,6 +48,18 @@ def test_graphs_as_exporters_write_them(name, target, tmp_path):
     onnx.save(GRAPHS[name](), model)
     _, result = compile_and_check(model, target, tmp_path, samples=2)
     assert result.problems == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("density", [0.6, 1.0])
+def test_planes_of_one_pixel_more_than_whole_vectors(density, target, tmp_path):
+    model = tmp_path / "plane.onnx"
+    onnx.save(conv_model([1, 40, 7, 7], sparse((30, 40, 1, 1), density), relu=True), model)
+    bundle, result = compile_and_check(model, target, tmp_path, samples=2)
+    assert result.problems == []
+    if target == "wasm":
+        decisions = (layer.get("decision") or {} for layer in bundle.manifest["layers"])
+        assert any(decision.get("lone") for decision in decisions)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from edgesparse.tiling import (
     Run,
     Window,
     flat_blocks,
+    leaves_one,
     pitched_blocks,
     row_starts,
     runs,
@@ -30,9 +31,11 @@ def offsets(block, base):
 @pytest.mark.parametrize("lanes", [1, 4, 16])
 @pytest.mark.parametrize("pixels", [1, 3, 4, 15, 16, 17, 49, 196, 208])
 @pytest.mark.parametrize("tile", [1, 3, 4, 6])
-def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile):
+@pytest.mark.parametrize("lone", [False, True])
+def test_flat_blocks_cover_the_padded_plane_exactly(pixels, lanes, tile, lone):
+    lone = lone and leaves_one(pixels, lanes)
     seen = np.zeros(-(-pixels // lanes) * lanes, int)
-    for block in flat_blocks(pixels, lanes, tile):
+    for block in flat_blocks(pixels, lanes, tile, lone=lone):
         assert len(block.vectors) <= tile
         for read, write in offsets(block, block.base):
             assert read == write

@@ -41,7 +41,10 @@ KERNELS = {
         halves=True,
         shares_columns=True,
     ),
-    "spmm_lone": Spmm(8, 4, (0b1111, 0b0101), 16, flat_blocks(17, 16, 1), 32, residual=True),
+    "spmm_lone": Spmm(
+        8, 4, (0b1111, 0b0101), 16, flat_blocks(17, 16, 1, lone=True), 32, residual=True
+    ),
+    "spmm_lone_alone": Spmm(8, 4, (0b1111, 0b0101), 4, flat_blocks(9, 4, 2, lone=True), 12),
     "depthwise_3x3s2": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2),
     "depthwise_3x3s2_rows": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 5, streams=True),
     "depthwise_3x3s2_masked": Depthwise(STRIDED, 6, 1, 1, 92, 28, 4, 2, masked=True),
