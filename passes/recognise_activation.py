@@ -26,10 +26,16 @@ Samples = npt.NDArray[np.float64]
 Function = Callable[..., Samples]
 
 _MAX_NODES = 12
-# Dense around zero, where activations bend, and wide enough to see clamps and saturation.
-_SAMPLES: Samples = np.concatenate([np.linspace(-12, 12, 241), np.array([-60.0, -25, 25, 60])])
+# Dense around zero, where activations bend, and as far as float32 goes, to see every clamp.
+_FAR: Samples = np.array([18.0, 25, 40, 60, 100, 600, 1e3, 1e5, 1e8, 1e15, 1e30, 3e38])
+_SAMPLES: Samples = np.concatenate([np.linspace(-12, 12, 241), -_FAR, _FAR])
 # Exporters write constants such as √2 or 1/6 in float32, some with six digits.
 _RTOL, _ATOL = 2e-6, 2e-6
+# Such a constant is off by more where a function goes to zero, and 1 + erf(x) cancels there. What
+# is added to keep a logarithm or a division from zero is more than that.
+_TAIL_RTOL, _CANCELLED = 1e-3, 1e-14
+# From here on exp(x) overflows, and then a spelling that takes its logarithm has no value.
+_OVERFLOW = 700.0
 
 
 def _erf(x: Samples) -> Samples:
@@ -65,6 +71,7 @@ class Activation(NamedTuple):
     function: Function
     op_type: str
     attributes: Mapping[str, float | str] = {}
+    cancelled: float = _CANCELLED
 
 
 ACTIVATIONS = (
@@ -75,7 +82,7 @@ ACTIVATIONS = (
     Activation(_gelu_tanh, "Gelu", {"approximate": "tanh"}),
     Activation(lambda x: x * np.tanh(_softplus(x)), "Mish"),
     Activation(_softplus, "Softplus"),
-    Activation(_sigmoid, "Sigmoid"),
+    Activation(_sigmoid, "Sigmoid", cancelled=0.0),
 )
 
 _EVALUATE: dict[str, Function] = {
@@ -143,13 +150,25 @@ def _recognise(node: ir.Node) -> tuple[ir.Value, Activation] | None:
         if found is None:
             continue
         for activation in ACTIVATIONS:
-            if _agree(found, activation.function(_SAMPLES)):
-                return source, activation
+            if _is(found[result], activation):
+                # A bound on it, or a tiny sum, is another function far out, or to a logarithm.
+                inner = [found[value] for value in node.inputs if value in found]
+                return (
+                    None if any(_is(each, activation) for each in inner) else (source, activation)
+                )
     return None
 
 
-def _agree(found: Samples, expected: Samples) -> bool:
-    return found.shape == expected.shape and np.allclose(found, expected, rtol=_RTOL, atol=_ATOL)
+def _is(found: Samples, activation: Activation) -> bool:
+    """Whether samples are those of an activation, but for roundings."""
+    if found.shape != _SAMPLES.shape:
+        return False
+    with np.errstate(all="ignore"):
+        expected = activation.function(_SAMPLES)
+        size = np.abs(expected)
+        near = np.minimum(_ATOL + _RTOL * size, activation.cancelled + _TAIL_RTOL * size)
+        agrees = np.abs(found - expected) <= near
+    return bool(np.all(agrees | (~np.isfinite(found) & (np.abs(_SAMPLES) > _OVERFLOW))))
 
 
 def _expression(node: ir.Node) -> list[ir.Node]:
@@ -171,13 +190,18 @@ def _sources(node: ir.Node) -> Iterator[ir.Value]:
     return reversed(unique)
 
 
-def _evaluate(value: ir.Value, source: ir.Value) -> Samples | None:
-    """Return `value` as a function of `source` at the sample points; None if it is not one."""
+def _evaluate(value: ir.Value, source: ir.Value) -> dict[ir.Value, Samples] | None:
+    """Return `value`, and what it comes from, as functions of `source` at the sample points.
+
+    None if it is no function of it.
+    """
+    known = {source: _SAMPLES}
     try:
         with np.errstate(all="ignore"):
-            return _evaluate_at(value, source, {source: _SAMPLES}, depth=0)
+            _evaluate_at(value, source, known, depth=0)
     except _NotAFunctionError:
         return None
+    return known
 
 
 class _NotAFunctionError(Exception):

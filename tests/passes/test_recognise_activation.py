@@ -76,6 +76,9 @@ def test_gelu_says_which(body, approximate):
         "{ n = Neg(x) s = Sigmoid(n) y = Mul(x, s) }",
         "{ s = Sigmoid(x) y = Mul(s, w) }",
         "{ y = Mul(x, x) }",
+        "{ e = Exp(x) c = Min(e, $1e30) a = Add(c, $1.0) y = Log(a) }",
+        "{ s = Sigmoid(x) a = Add(s, $1e-6) y = Mul(x, a) }",
+        "{ n = Neg(x) e = Exp(n) a = Add(e, $1.0) m = Min(a, $1e9) y = Div(x, m) }",
     ],
 )
 def test_near_misses_stay(body):
@@ -83,6 +86,38 @@ def test_near_misses_stay(body):
     before = texts.ops(model)
     assert not RecogniseActivationPass()(model).modified
     assert texts.ops(model) == before
+
+
+@pytest.mark.parametrize("far", [1.0, 40.0, 1e4])
+@pytest.mark.parametrize(
+    ("expected", "body"),
+    [
+        ("Sigmoid", "{ s = Sigmoid(x) a = Add(s, $1e-6) y = Log(a) }"),
+        ("Sigmoid", "{ s = Sigmoid(x) a = Add(s, $1e-20) y = Log(a) }"),
+        ("Sigmoid", "{ s = Sigmoid(x) a = Clip(s, $1e-6, $0.999999) y = Log(a) }"),
+        (
+            "Sigmoid",
+            "{ s = Sigmoid(x) c = Clip(s, $1e-6, $0.999999) n = Sub($1.0, c) d = Div(c, n)"
+            " y = Log(d) }",
+        ),
+        ("Softplus", "{ s = Softplus(x) a = Add(s, $1e-6) y = Reciprocal(a) }"),
+        ("Softplus", "{ s = Softplus(x) a = Max(s, $1e-6) y = Div(x, a) }"),
+        ("Softplus", "{ s = Softplus(x) y = Clip(s, $0.0, $100.0) }"),
+        ("edgesparse::Silu", "{ s = Sigmoid(x) m = Mul(x, s) y = Clip(m, $-80.0, $80.0) }"),
+        ("HardSwish", "{ s = HardSwish(x) y = Clip(s, $-100.0, $1000.0) }"),
+        ("Min", "{ c = Min(x, $60.0) e = Exp(c) a = Add(e, $1.0) y = Log(a) }"),
+        (
+            "Clip",
+            "{ c = Clip(x, $-80.0, $80.0) n = Neg(c) e = Exp(n) a = Add(e, $1.0) y = Div($1.0, a) }",
+        ),
+    ],
+)
+def test_guards_against_zero_and_bounds_are_kept(expected, body, far):
+    x = np.linspace(-far, far, 240, dtype=np.float32).reshape(4, 60)
+    model = texts.model(SIGNATURE + body)
+    with oracle.same_results(model, {"x": x}):
+        RecogniseActivationPass()(model)
+    assert expected in texts.ops(model)
 
 
 def test_broadcast_of_the_source_is_no_activation():
