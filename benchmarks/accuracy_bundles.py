@@ -11,7 +11,8 @@ from measuring import Row, compile_model, say
 from rich.progress import track
 
 import edgesparse
-from edgesparse.check import Tolerance, check
+from edgesparse.check import check
+from edgesparse.differences import Tolerance
 from edgesparse.errors import DeviceError
 from edgesparse.harness.bench import Limits
 from edgesparse.harness.devices import resolve_device

@@ -27,7 +27,12 @@ from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
-from edgesparse.frontend_checks import BROKEN_HINT, check_graph, check_initializers
+from edgesparse.frontend_checks import (
+    BROKEN_HINT,
+    check_graph,
+    check_initializers,
+    check_outputs,
+)
 from edgesparse.frontend_reading import (
     NEWEST_OPSET as NEWEST_OPSET,
 )
@@ -98,6 +103,7 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, Shape] = NO_SHAPES) 
         common_passes.InlinePass()(model)
         common_passes.RemoveInitializersFromInputsPass()(model)
         check_initializers(model.graph)
+        check_outputs(model.graph)
         _name_nodes(model.graph)
     bind_shapes(model.graph, shapes)
     with foreign_errors(f"{path} is inconsistent", hint=BROKEN_HINT):

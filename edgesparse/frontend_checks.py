@@ -61,6 +61,20 @@ def check_initializers(graph: ir.Graph) -> None:
             raise InvalidModelError(f"initializer {name} does not fill its shape")
 
 
+def check_outputs(graph: ir.Graph) -> None:
+    """Check that no output is listed twice: whoever runs the bundle tells them apart by name.
+
+    Raises:
+        InvalidModelError: One is.
+    """
+    names = [str(output.name) for output in graph.outputs]
+    if again := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidModelError(
+            f"the model lists the output {shorten(again)} more than once",
+            hint="export it again with each output once, or with names of their own",
+        )
+
+
 def shorten(items: list[str], limit: int = 8) -> str:
     """Return at most `limit` items as one line."""
     more = [f"and {len(items) - limit} more"] if len(items) > limit else []

@@ -288,7 +288,15 @@ def _environment() -> dict[str, str]:
             "linking the model: the Python package ziglang is missing",
             hint="pip install ziglang",
         )
-    return os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(_cache())}
+    cache = _cache()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # zig would try for ever
+        raise OutputError(
+            f"linking the model: {cache} cannot be made: {error.strerror}",
+            hint="name another folder with ZIG_GLOBAL_CACHE_DIR",
+        ) from error
+    return os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache)}
 
 
 def _cache() -> Path:

@@ -2,7 +2,8 @@
 
 Outputs come as (samples, *shape of the output). What a label is depends on the metric:
 
-    top1      (samples,) integers, the class of each sample
+    top1      (samples,) integers, the class of each sample; or (samples, batch), where the output
+              has a batch of its own
     token     (samples, tokens) integers, a class of every token; classes are on the last axis
     mean_iou  (samples, height, width) integers, a class of every pixel; classes before the plane
     ap50      (samples, boxes, 5) floats: class, left, top, right, bottom; class -1 where there is
@@ -29,7 +30,7 @@ _LEAST_SCORE = 0.02  # boxes below are not looked at
 
 def top1(outputs: Array, labels: Array) -> float:
     """Return the share of samples whose largest output is their class."""
-    guesses = outputs.reshape(len(labels), -1).argmax(axis=1)
+    guesses = outputs.reshape(*labels.shape, -1).argmax(axis=-1)
     return float(np.mean(guesses == labels))
 
 
@@ -144,10 +145,10 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
 }
 # Axes of the labels, and whether they are integers.
 _LABELS = {
-    "top1": (1, True, "one class index a sample"),
-    "token": (2, True, "a class index for every token"),
-    "mean_iou": (3, True, "a class index for every pixel"),
-    "ap50": (3, False, "class, left, top, right, bottom for every box of a sample"),
+    "top1": ((1, 2), True, "one class index a sample, or as many as the output's batch"),
+    "token": ((2,), True, "a class index for every token"),
+    "mean_iou": ((3,), True, "a class index for every pixel"),
+    "ap50": ((3,), False, "class, left, top, right, bottom for every box of a sample"),
 }
 
 
@@ -169,12 +170,13 @@ def check_labels(metric: str, labels: Array, samples: int, where: str) -> None:
     """
     axes, is_integer, hint = _LABELS[metric]
     kind: type[np.generic] = np.integer if is_integer else np.floating
-    fits = labels.ndim == axes and len(labels) == samples and np.issubdtype(labels.dtype, kind)
+    fits = labels.ndim in axes and len(labels) == samples and np.issubdtype(labels.dtype, kind)
     if metric == "ap50":
         fits = fits and labels.shape[2] == 5
     if not fits:
         name = "integers" if is_integer else "floats"
-        expected = f"{samples} {name}" if axes == 1 else f"{name} [{samples}{', ...' * (axes - 1)}]"
+        more = ", ..." * (axes[0] - 1)
+        expected = f"{name} [{samples}{more}]" if more else f"{samples} {name}"
         raise UsageError(
             f"{where}: expected label to be {expected}, found {labels.dtype} {list(labels.shape)}",
             hint=hint,
@@ -213,15 +215,23 @@ def check_outputs(metric: str, labels: Array, shape: Sequence[int], where: str) 
 
 def _label_shape(metric: str, shape: Sequence[int]) -> list[int] | None:
     """Return the shape of one sample's label; None where it does not depend on the output's."""
+    if metric == "top1":
+        batch = _batch(shape)
+        return [batch] if batch > 1 else []
     if metric == "token":
         return [math.prod(shape[:-1])]
     return list(shape[-2:]) if metric == "mean_iou" else None
 
 
+def _batch(shape: Sequence[int]) -> int:
+    """Return how many classes are asked for a sample: its output's batch."""
+    return math.prod(shape[:1]) if math.prod(shape[1:]) > 1 else 1
+
+
 def _classes(metric: str, shape: Sequence[int]) -> int:
     """Return how many classes an output of this shape tells of."""
     if metric == "top1":
-        return math.prod(shape)
+        return math.prod(shape) // _batch(shape)
     if metric == "token":
         return math.prod(shape[-1:])
     return math.prod(shape[:-2]) if metric == "mean_iou" else max(0, math.prod(shape[:-1]) - 4)

@@ -77,8 +77,9 @@ def command(
     Exits with 4 when a value differs by more than atol + rtol * |onnxruntime|, or when accuracy
     drops by more than allowed.
     """
-    from edgesparse.check import Tolerance, check
+    from edgesparse.check import check
     from edgesparse.cli.output import emit_json, say
+    from edgesparse.differences import Tolerance
     from edgesparse.harness.samples import require_samples
 
     require_samples(samples, data)
@@ -104,7 +105,7 @@ def command(
 
 
 def _print_result(result: CheckResult) -> None:
-    from edgesparse.cli.output import print_table, table
+    from edgesparse.cli.output import print_table, say, table
 
     made = table(
         "Output", "Inputs", ">Samples", ">Max abs", ">Max rel", ">Cosine", ">Same top 1", "Result"
@@ -122,6 +123,12 @@ def _print_result(result: CheckResult) -> None:
             f"{output.failing} of {output.values} differ" if output.failing else "within",
         )
     print_table(made)
+    for output in result.outputs:
+        if output.not_finite:
+            say(
+                f"warning: {output.not_finite} of {output.values} values of output {output.name}"
+                f" ({output.source} inputs) are NaN or infinite in onnxruntime too"
+            )
     if accuracy := result.accuracy:
         click.echo(
             f"{accuracy.metric} accuracy on {accuracy.samples} samples:"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgesparse.errors import DeviceError, UsageError
+from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.harness.adb import AdbDevice, list_phones
 from edgesparse.harness.local import (
     BrowserDevice,
@@ -235,7 +235,7 @@ def open_session(
     Raises:
         UsageError: Nothing computes on so many threads.
         DeviceError: The runner cannot be started or cannot open the bundle.
-        BundleError: The bundle holds no runner.
+        BundleError: The bundle holds no runner, or is damaged.
     """
     check_threads(threads)
     if not fresh or device.name != HostDevice.name:
@@ -244,6 +244,6 @@ def open_session(
     with fresh_copy(bundle) as copied:
         try:
             return device.open(copied, threads)
-        except DeviceError as error:  # nobody knows the copy, and soon it is gone
+        except (BundleError, DeviceError) as error:  # nobody knows the copy, and soon it is gone
             names = str(copied.path.resolve()), str(bundle.path.resolve())
-            raise DeviceError(error.message.replace(*names), hint=error.hint) from error
+            raise type(error)(error.message.replace(*names), hint=error.hint) from error

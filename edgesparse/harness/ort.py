@@ -111,7 +111,11 @@ class OrtSession:
         raise NotImplementedError(f"onnxruntime is not profiled ({count} runs asked for)")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs of samples stacked on a new leading axis, stacked likewise."""
+        """Return the outputs of samples stacked on a new leading axis, stacked likewise.
+
+        Raises:
+            UsageError: onnxruntime cannot run the model on these inputs.
+        """
         count = len(next(iter(inputs.values()))) if inputs else 1
         rows = [
             self._infer({name: array[index] for name, array in inputs.items()})
@@ -127,9 +131,7 @@ class OrtSession:
             return list(self._session.run(None, sample))
         # Its exceptions share no base class but Exception.
         except Exception as error:
-            raise InvalidModelError(
-                f"onnxruntime cannot run {self._model}: {_first_line(error)}"
-            ) from error
+            raise _unfit_inputs(str(self._model), error) from error
 
     def load(self, inputs: Mapping[str, Array]) -> None:
         """Keep one sample for timing."""
@@ -177,15 +179,13 @@ class PartialSession:
         """Return some of the model's outputs.
 
         Raises:
-            InvalidModelError: onnxruntime cannot run the model.
+            UsageError: onnxruntime cannot run the model on these inputs.
         """
         try:
             return [np.asarray(v) for v in self._session.run(outputs, dict(inputs), self._partly)]
         # Its exceptions share no base class but Exception.
         except Exception as error:
-            raise InvalidModelError(
-                f"onnxruntime cannot run the model: {_first_line(error)}"
-            ) from error
+            raise _unfit_inputs("the model", error) from error
 
 
 def _open(model: pathlib.Path | bytes, threads: int) -> Any:
@@ -195,7 +195,7 @@ def _open(model: pathlib.Path | bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says is in the exception, too
     source, name = (model, "the model") if isinstance(model, bytes) else (str(model), str(model))
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -205,6 +205,14 @@ def _open(model: pathlib.Path | bytes, threads: int) -> Any:
             f"onnxruntime cannot load {name}: {_first_line(error)}",
             hint="is this the ONNX file the bundle was compiled from?",
         ) from error
+
+
+def _unfit_inputs(model: str, error: Exception) -> UsageError:
+    """A model that was opened fails only on what it is given."""
+    return UsageError(
+        f"onnxruntime cannot run {model} on these inputs: {_first_line(error)}",
+        hint="does the data fit the model? Indices, say, may lie outside of a table",
+    )
 
 
 def _first_line(error: Exception) -> str:

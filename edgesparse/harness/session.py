@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from edgesparse.errors import DeviceError, UsageError
+from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.files import temporary_folder
 from edgesparse.harness.affinity import pin_threads, threads_of
 from edgesparse.harness.closing import Closing
@@ -39,6 +39,8 @@ _OPENING_HINTS = {
     "memory": "compile the model for smaller inputs with `--shape`, or take a device with more"
     " memory, or fewer threads",
 }
+# Where it is the bundle that is wrong, and would be on any device.
+_BUNDLE_CODES = ("bundle", "weights")
 
 
 class Session(Protocol):
@@ -155,6 +157,7 @@ class ProcessSession(Closing):
             place: Where it works, if not here; closed with the session.
 
         Raises:
+            BundleError: The bundle is damaged, says the runner.
             DeviceError: It cannot be started, or cannot open the bundle.
             OutputError: There is no place for temporary files.
         """
@@ -171,11 +174,11 @@ class ProcessSession(Closing):
             self._stack.callback(self._stop)
             self.ready = self._read(open_timeout_seconds)
             if "error" in self.ready:
-                raise DeviceError(
+                code = self.ready.get("code", "")
+                failure = BundleError if code in _BUNDLE_CODES else DeviceError
+                raise failure(
                     f"device {device}: the runner cannot open the bundle: {self.ready['error']}",
-                    hint=self.ready.get(
-                        "hint", _OPENING_HINTS.get(self.ready.get("code", ""), _HINT)
-                    ),
+                    hint=self.ready.get("hint", _OPENING_HINTS.get(code, _HINT)),
                 )
         except BaseException:
             self._stack.close()

@@ -199,7 +199,7 @@ class Fill:
     extents: Strides
     dst_strides: Strides
     dst_offset: int = 0
-    value: float = 0.0
+    value: float | int = 0.0
     dtype: str = "float32"
 
     @classmethod
@@ -209,7 +209,7 @@ class Fill:
         dst_strides: Sequence[int],
         *,
         dst_offset: int = 0,
-        value: float = 0.0,
+        value: float | int = 0.0,
         dtype: str = "float32",
     ) -> Fill:
         """Return the fill with the fewest loops."""

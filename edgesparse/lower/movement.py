@@ -205,9 +205,12 @@ def lower_resize(b: PlanBuilder, node: ir.Node) -> None:
     _gather(b, View.of(b, required(node, 0)), node.outputs[0], tables)
 
 
-def _pad_value(node: ir.Node) -> float:
+def _pad_value(node: ir.Node) -> float | int:
     value = constant(node, 2, "constant_value")
-    return node.attributes.get_float("value", 0.0) if value is None else float(value.item())
+    if value is None:
+        return node.attributes.get_float("value", 0.0) or 0.0
+    number: float | int = value.item()  # no float holds every int64
+    return number
 
 
 def _border(mode: str, extent: int, outputs: int, before: int) -> list[int]:

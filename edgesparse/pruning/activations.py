@@ -57,7 +57,7 @@ class Activations:
                 long as there is room, and not computed again.
 
         Raises:
-            InvalidModelError: onnxruntime cannot run the model.
+            UsageError: onnxruntime cannot run the model on these inputs.
         """
         known = {name: sample[name] for name in fetch if name in sample}
         for name in fetch if key is not None else ():

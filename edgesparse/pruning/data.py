@@ -12,6 +12,7 @@ from edgesparse.errors import UsageError
 from edgesparse.harness.samples import read_labels, read_samples
 from edgesparse.harness.tensors import Array as AnyArray
 from edgesparse.harness.tensors import Tensor
+from edgesparse.metrics import top1
 from edgesparse.pruning.activations import Activations, Sample
 from edgesparse.pruning.network import Array
 
@@ -29,7 +30,7 @@ class Data:
     Attributes:
         calibration: What pruned weights are fitted to.
         judging: What the result is measured on.
-        labels: (judging samples,) classes, or None.
+        labels: (judging samples,) classes, or (judging samples, batch), or None.
     """
 
     calibration: list[Sample]
@@ -119,7 +120,7 @@ def judge(
     errors = [_relative_error(a, b) for a, b in zip(after, before, strict=True)]
     percents: list[float | None] = [None, None]
     if data.labels is not None:
-        percents = [_top1(outputs[0], data.labels) for outputs in (before, after)]
+        percents = [100 * top1(outputs[0], data.labels) for outputs in (before, after)]
     return Judgement(len(data.judging), float(np.mean(errors)), percents[0], percents[1])
 
 
@@ -137,8 +138,3 @@ def _relative_error(found: AnyArray, expected: AnyArray) -> float:
     if spread <= _ROUNDING * float((want**2).sum()):
         return float("nan") if lost else 0.0
     return lost / spread
-
-
-def _top1(scores: AnyArray, labels: AnyArray) -> float:
-    guesses = scores.reshape(len(labels), -1).argmax(axis=1)
-    return 100 * float(np.mean(guesses == labels))

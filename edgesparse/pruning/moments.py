@@ -135,7 +135,7 @@ def measure(
         seed: Of the choice of pixels.
 
     Raises:
-        InvalidModelError: onnxruntime cannot run the model.
+        UsageError: onnxruntime cannot run the model on these inputs.
         UsageError: A layer reads numbers that are not finite, or too large to be squared.
     """
     sums = [_Sums(layer, sparse is not None) for layer in layers]

@@ -5,11 +5,10 @@ The model is edited as a ModelProto, so that everything but the numbers stays as
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,14 @@ from onnx import numpy_helper
 
 from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import foreign_errors
+from edgesparse.pruning.folding import (
+    LINEAR,
+    computed_weight,
+    constants_of,
+    fold_weights,
+    users_of,
+    weight_places,
+)
 
 Array = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
@@ -162,14 +169,14 @@ class Network:
             UsageError: A layer that is to be left dense is none of the model's.
         """
         limits = limits or Limits()
-        self.proto = proto
-        self.constants = dict(_constants(proto.graph))
-        self._users = _users(proto.graph)
+        proto = self.proto = fold_weights(proto)
+        self.constants = dict(constants_of(proto.graph))
+        self._users = users_of(proto.graph)
         self._outputs = {output.name for output in proto.graph.output}
         self.layers: list[Layer] = []
         self.declined: list[Declined] = []
         for index, node in enumerate(proto.graph.node):
-            if node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul"):
+            if node.domain == "" and node.op_type in LINEAR:
                 self._add(index, node, limits)
         if unknown := sorted(limits.names - {_name(node) for node in proto.graph.node}):
             raise UsageError(
@@ -200,7 +207,7 @@ class Network:
         """Return a copy of the model with other numbers in some constants."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        tensors = dict(_constants(proto.graph))
+        tensors = dict(constants_of(proto.graph))
         for name, array in constants.items():
             tensor = tensors[name]
             # What holds a tensor knows its name, but for a Constant's, which needs none.
@@ -211,6 +218,7 @@ class Network:
         name = _name(node)
         place = self._weight_place(node)
         if place is None:
+            self._decline_computed(name, node)
             return
         weight = node.input[place]
         array = numpy_helper.to_array(self.constants[weight])
@@ -226,10 +234,19 @@ class Network:
 
     def _weight_place(self, node: onnx.NodeProto) -> int | None:
         """Return which input is the constant weight; None where both are activations."""
-        for place in (1, 0) if node.op_type == "MatMul" else (1,):
-            if node.input[place] in self.constants:
-                return place
-        return None
+        places = weight_places(node)
+        return next((place for place in places if node.input[place] in self.constants), None)
+
+    def _decline_computed(self, name: str, node: onnx.NodeProto) -> None:
+        """Record a layer whose weight is computed in a way that was not folded, if it is one."""
+        found = computed_weight(node, self.constants, self.proto.graph)
+        if found is None:
+            return
+        weight, nodes = found
+        kinds = ", ".join(dict.fromkeys(each.op_type for each in nodes))
+        reason = f"its weight {weight} is computed ({kinds}) from constants"
+        shape = self._shapes.get(weight, ())
+        self.declined.append(Declined(name, node.op_type, weight, shape, reason))
 
     def _why_not(
         self, node: onnx.NodeProto, weight: str, array: npt.NDArray[np.generic]
@@ -303,17 +320,17 @@ class Network:
         follower = self._sole_user(node.output[0])
         if follower is None or follower.op_type != "BatchNormalization":
             return None
-        if node.op_type == "MatMul" and self._ranks.get(node.output[0]) != behind + 2:
+        if node.op_type == "MatMul" and len(self._shapes.get(node.output[0], ())) != behind + 2:
             return None
         return follower if follower.input[0] == node.output[0] else None
 
     @functools.cached_property
-    def _ranks(self) -> dict[str, int]:
-        """Ranks of the values, where they can be told."""
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the values, where they can be told; 0 for what varies."""
         with foreign_errors("the model is inconsistent"):
             graph = onnx.shape_inference.infer_shapes(self.proto).graph
         return {
-            value.name: len(value.type.tensor_type.shape.dim)
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
             for value in (*graph.value_info, *graph.output)
             if value.type.tensor_type.HasField("shape")
         }
@@ -368,25 +385,3 @@ def _why_dense(layer: Layer, limits: Limits) -> str:
     if layer.size < limits.min_weights:
         return f"{layer.size} weights, fewer than {limits.min_weights}; refitted"
     return ""
-
-
-def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant" and node.domain == "":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], attribute.t
-
-
-def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    users: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            users[name].append(node)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                for nested, found in _users(inner).items():
-                    users[nested].extend([node] * len(found))
-    return users

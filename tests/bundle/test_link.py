@@ -237,6 +237,14 @@ def test_a_home_that_the_system_refuses_to_look_into(
     assert link._cache().parent == tmp_path
 
 
+def test_a_cache_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(tmp_path / "file" / "zig"))
+    with pytest.raises(OutputError, match="file/zig cannot be made: Not a directory") as caught:
+        link._environment()
+    assert caught.value.hint == "name another folder with ZIG_GLOBAL_CACHE_DIR"
+
+
 def test_missing_ziglang_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match="ziglang is missing") as caught:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import texts
 
-from edgesparse.check import Accuracy, CheckResult, Tolerance, check, compare, read_result
+from edgesparse.check import Accuracy, CheckResult, check, read_result
+from edgesparse.differences import Tolerance, compare
 from edgesparse.errors import AccuracyError, UsageError
 from edgesparse.harness.devices import DEVICES
 from edgesparse.model_files import model_digest
@@ -59,6 +60,16 @@ def test_infinity_where_onnxruntime_has_it_is_right() -> None:
     want = np.array([[np.inf, np.nan, 1.0]])
     assert difference(want.copy(), want).failing == 0
     assert difference(np.array([[-np.inf, np.nan, 1.0]]), want).failing == 1
+
+
+def test_what_is_not_finite_is_counted_and_agrees_with_nothing() -> None:
+    want = WANT.copy()
+    want[0] = np.nan
+    found = difference(want.copy(), want)
+    assert (found.failing, found.not_finite, found.top1_agreement) == (0, 4, 1.0)
+    found = difference(np.full_like(want, np.nan), np.full_like(want, np.nan))
+    assert (found.not_finite, found.top1_agreement) == (8, None)
+    assert difference(WANT).not_finite == 0
 
 
 def test_outputs_of_one_value_have_no_top1() -> None:

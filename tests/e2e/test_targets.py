@@ -11,7 +11,8 @@ from graphs import GRAPHS
 from linear_models import conv_model, sparse
 
 import edgesparse
-from edgesparse.check import Tolerance, check
+from edgesparse.check import check
+from edgesparse.differences import Tolerance
 from edgesparse.harness.devices import resolve_device
 from edgesparse.models import zoo
 

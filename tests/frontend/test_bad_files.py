@@ -52,6 +52,14 @@ def test_not_onnx(content, message, hint, tmp_path):
     assert hint in error.hint
 
 
+def test_an_output_that_is_listed_twice(tmp_path):
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> g {RELU}')
+    model.graph.output.append(model.graph.output[0])
+    error = refuse(model, tmp_path, InvalidModelError)
+    assert "lists the output y more than once" in error.message
+    assert "each output once" in error.hint
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UsageError, match="No such file or directory") as caught:
         frontend.load(tmp_path / "missing.onnx")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fake_bundle import FAKE_RUNNER
 
-from edgesparse.errors import DeviceError, UsageError
+from edgesparse.errors import BundleError, DeviceError, UsageError
 from edgesparse.harness.session import ProcessSession
 
 X = {"name": "x", "shape": [1, 4], "dtype": "float32"}
@@ -124,7 +124,7 @@ def test_a_runner_that_never_gets_ready() -> None:
 
 
 def test_a_runner_that_cannot_open_the_bundle() -> None:
-    with pytest.raises(DeviceError, match=r"bundle: weights\.bin: wrong hash") as found:
+    with pytest.raises(BundleError, match=r"bundle: weights\.bin: wrong hash") as found:
         open_fake("unopened")
     assert found.value.hint.startswith("compile the bundle again")
 

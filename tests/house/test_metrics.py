@@ -13,6 +13,28 @@ def test_top1_and_token():
     assert metrics.top1(outputs[:, 0], np.array([1, 0])) == 0.5
 
 
+@pytest.mark.parametrize("shape", [(4, 10), (4, 10, 1, 1)])
+def test_top1_of_outputs_with_a_batch_of_their_own(shape):
+    outputs = np.random.default_rng(0).random((16, *shape))
+    labels = outputs.reshape(16, 4, 10).argmax(axis=-1)
+    metrics.check_labels("top1", labels, 16, "d.npz")
+    metrics.check_outputs("top1", labels, shape, "d.npz")
+    assert metrics.top1(outputs, labels) == 1.0
+    labels[::2, 1] = (labels[::2, 1] + 1) % 10
+    assert metrics.top1(outputs, labels) == 1 - 8 / 64
+    with pytest.raises(UsageError, match=r"expected label to be \[4\] a sample, .* found \[\]"):
+        metrics.check_outputs("top1", labels[:, 0], shape, "d.npz")
+
+
+@pytest.mark.parametrize("shape", [(10,), (1, 10), (1, 10, 1, 1)])
+def test_top1_of_one_output_a_sample(shape):
+    labels = np.arange(10)
+    metrics.check_outputs("top1", labels, shape, "d.npz")
+    assert metrics.top1(np.eye(10).reshape(10, *shape), labels) == 1.0
+    with pytest.raises(UsageError, match=r"expected label to be \[\] a sample"):
+        metrics.check_outputs("top1", np.zeros((10, 4), int), shape, "d.npz")
+
+
 def test_mean_iou_counts_pixels_of_all_samples_together():
     labels = np.array([[[0, 0], [1, 1]], [[0, 0], [0, 0]]])
     guesses = np.array([[[0, 1], [1, 1]], [[0, 0], [0, 0]]])
@@ -67,7 +89,9 @@ def test_classes_without_boxes_do_not_count():
 @pytest.mark.parametrize(
     ("metric", "labels"),
     [
-        ("top1", np.zeros((3, 2), np.int64)),
+        ("top1", np.zeros((3, 2, 2), np.int64)),
+        ("top1", np.zeros((2, 2), np.int64)),
+        ("top1", np.zeros(3)),
         ("token", np.zeros((2, 2), np.int64)),
         ("mean_iou", np.zeros((3, 2, 2))),
         ("ap50", np.zeros((3, 2, 4), np.float32)),

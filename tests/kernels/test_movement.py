@@ -85,7 +85,9 @@ def test_runs_move_as_blocks(target, move):
     assert move in assembly(Copy((3, 50), (50, 1), (52, 1)), target)
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("float32", -np.inf), ("int64", 7), ("bool", 1)])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("float32", -np.inf), ("int64", 2**53 + 1), ("bool", 1)]
+)
 def test_fill(dtype, value):
     memory = np.zeros(101, dtype)
     want = memory.copy()

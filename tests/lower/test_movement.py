@@ -181,6 +181,7 @@ def test_pad_value_and_crop():
     check(
         *everywhere("Pad", [x, ints(0, 0, -1, 2, 1, 0, 3, -2), np.array(2.5, np.float32)]),
         Case("Pad", [np.arange(4), ints(1, 2), np.array(9)], constants=(1, 2)),
+        Case("Pad", [np.arange(4), ints(1, 2), np.array(2**53 + 1)], constants=(1, 2)),
     )
 
 
