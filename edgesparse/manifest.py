@@ -155,7 +155,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         if not path.is_dir():
             found = "a file" if path.exists() else "nothing"
-            raise BundleError(f"{doing}: expected a directory, found {found}", hint=RECOMPILE)
+            is_model = path.is_file() and path.suffix == ".onnx"
+            raise BundleError(
+                f"{doing}: expected a directory, found {found}",
+                hint=f"{path} looks like a model; give what compiling it wrote"
+                if is_model
+                else RECOMPILE,
+            )
         manifest = parse_json((path / MANIFEST).read_bytes())
     except FileNotFoundError as error:
         raise BundleError(f"{doing}: it has no {MANIFEST}", hint=RECOMPILE) from error

@@ -62,7 +62,8 @@ def path(name: str) -> Path:
     if name in ZOO:
         raise UsageError(
             f"zoo network '{name}' is not stored, it must be built",
-            hint=f"zoo.build('{name}', sparsity=0.8, pattern='unstructured', seed=0, output=...)",
+            hint=f"`edgesparse zoo build {name} -o {name}.onnx`, or in Python zoo.build('{name}',"
+            f" sparsity=0.8, output='{name}.onnx')",
         )
     _check_name(name, TRAINED)
     return TRAINED_DIR / f"{name}.onnx"

@@ -205,7 +205,7 @@ def _pattern_candidates(
             continue
         blocks = operator.blocks(vectors, lone=lone)
         loads = vectors_of(blocks) * sum(work.steps.values())
-        for k_blocks, panel in itertools.product(K_BLOCKS, _panels(target.core)):
+        for k_blocks, panel in itertools.product(K_BLOCKS, _panels(operator, target.core)):
             if panel and any(block.lone and block.vectors for block in blocks):
                 continue  # no panel holds both
             if k_blocks > 1 and not _may_be_blocked(
@@ -227,11 +227,14 @@ def _lone(operator: Operator) -> tuple[bool, ...]:
     return (False, True) if operator.may_be_lone else (False,)
 
 
-def _panels(core: CpuModel) -> tuple[bool, ...]:
-    """Return whether tiles may be copied into panels, or must be."""
+def _panels(operator: Operator, core: CpuModel) -> tuple[bool, ...]:
+    """Return whether tiles may be copied into panels, or must be.
+
+    Taps of a window read the same lines shifted, and a panel holds each of them.
+    """
     if core.in_order:
         return (True,)
-    return (False, True) if core.panel_cycles else (False,)
+    return (False, True) if core.panel_cycles and operator.is_flat else (False,)
 
 
 def _may_be_blocked(

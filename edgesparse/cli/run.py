@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import click
 
 from edgesparse.cli.options import bundle_argument, choose_device, device_option, open_bundle
+from edgesparse.errors import UsageError
 
 _OUTPUTS_HINT = "choose another file with `--outputs`"
 
@@ -51,6 +53,8 @@ def command(
     chosen = choose_device(device, opened)
     check_writable(outputs_path, _OUTPUTS_HINT, makes_folders=False)
     inputs = read_samples(inputs_path, opened.manifest["inputs"])
+    if os.path.exists(outputs_path) and os.path.samefile(outputs_path, inputs_path):
+        raise UsageError(f"{outputs_path} holds the inputs", hint=_OUTPUTS_HINT)
     with open_session(chosen, opened, threads) as session:
         stacked = session.run(inputs)
     outputs = unstack_outputs(stacked, opened.manifest["outputs"])

@@ -26,11 +26,15 @@ def read_npz(path: str | pathlib.Path) -> dict[str, Array]:
     hint = "write one with numpy.savez(path, input_name=array, ...)"
     try:
         # An open file, since numpy forgets to close its own when the zip is damaged.
-        with pathlib.Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with pathlib.Path(path).open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError("it holds one array, without a name")
+            with found as archive:
+                return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
-    # Not a zip (ValueError, AttributeError: one bare array), truncated (BadZipFile), empty.
+    # Not a zip (ValueError), truncated (BadZipFile), empty.
     except Exception as error:
         raise UsageError(f"{path} is not a readable npz file: {error}", hint=hint) from error
 

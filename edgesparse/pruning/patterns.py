@@ -71,19 +71,22 @@ UNSTRUCTURED = Pattern("unstructured")
 def parse_pattern(text: str) -> Pattern:
     """Return the pattern of a name such as `rows4`, `quad4` or `nm2:4`.
 
+    Where networks are built, `block4` and `2:4` are what these are called: they do here, too.
+
     Raises:
         UsageError: There is no such pattern.
     """
-    if text == UNSTRUCTURED.name:
+    name = re.sub(r"^block(?=\d)", "rows", re.sub(r"^(?=\d+:\d+$)", "nm", text))
+    if name == UNSTRUCTURED.name:
         return UNSTRUCTURED
-    if (found := re.fullmatch(r"rows(\d+)", text)) and 2 <= int(found[1]) <= MAX_ROWS:
-        return Pattern(text, rows=int(found[1]))
-    if (found := re.fullmatch(r"quad(\d+)", text)) and 2 <= int(found[1]) <= MAX_RUN:
-        return Pattern(text, run=int(found[1]))
-    if found := re.fullmatch(r"nm(\d+):(\d+)", text):
+    if (found := re.fullmatch(r"rows(\d+)", name)) and 2 <= int(found[1]) <= MAX_ROWS:
+        return Pattern(name, rows=int(found[1]))
+    if (found := re.fullmatch(r"quad(\d+)", name)) and 2 <= int(found[1]) <= MAX_RUN:
+        return Pattern(name, run=int(found[1]))
+    if found := re.fullmatch(r"nm(\d+):(\d+)", name):
         keep, period = int(found[1]), int(found[2])
         if 1 <= keep < period <= MAX_RUN:
-            return Pattern(text, keep=keep, period=period)
+            return Pattern(name, keep=keep, period=period)
     raise UsageError(
         f"unknown pattern {text!r}",
         hint="expected auto, unstructured, rows2 to rows16, quad4, or nm2:4 (2 of 4 stay)",

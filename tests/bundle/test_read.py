@@ -53,6 +53,10 @@ def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert_refused(tmp_path / "file", "expected a directory, found a file")
     assert_refused(tmp_path, r"has no manifest\.json")
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(BundleError) as caught:
+        Bundle(tmp_path / "m.onnx")
+    assert caught.value.hint.endswith("m.onnx looks like a model; give what compiling it wrote")
 
 
 @pytest.mark.parametrize(

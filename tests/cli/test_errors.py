@@ -166,6 +166,15 @@ def test_unwritable_outputs(run, make_bundle, tmp_path) -> None:
     assert "--outputs" in outcome.err
 
 
+def test_outputs_never_replace_the_inputs(run, make_bundle, tmp_path) -> None:
+    make_bundle()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4), np.float32))
+    outcome = run("run", "out", "--inputs", "x.npz", "--outputs", "./x.npz")
+    assert (outcome.code, "error: x.npz holds the inputs" in outcome.err) == (2, True)
+    with np.load(tmp_path / "x.npz") as kept:
+        assert list(kept) == ["x"]
+
+
 @pytest.mark.parametrize("output", ["gone/y.npz", "out", "x.npz/y.npz"])
 def test_unwritable_outputs_are_known_before_anything_runs(
     run, make_bundle, tmp_path, monkeypatch, output

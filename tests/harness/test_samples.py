@@ -70,7 +70,7 @@ def test_files_that_are_no_npz(tmp_path: pathlib.Path, contents: bytes) -> None:
 
 def test_a_bare_array_is_no_npz(tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
-    with pytest.raises(UsageError, match="not a readable npz"):
+    with pytest.raises(UsageError, match="not a readable npz file: it holds one array"):
         read_npz(tmp_path / "x.npy")
 
 

@@ -109,6 +109,18 @@ def test_columns_come_in_blocks_only_where_no_two_tiles_share_pixels(width):
     assert {2, 3, 4} <= blocked
 
 
+def test_windows_have_no_panels_where_cores_issue_out_of_order():
+    """A panel would hold every tap, and taps read the same lines."""
+    wasm, weight = resolve_target("wasm"), sparse((24, 96, 3, 3), 0.7)
+    window = operator_for(conv_model([1, 96, 28, 28], weight, pads=[1] * 4))
+    flat = operator_for(conv_model([1, 864, 28, 28], weight.reshape(24, -1, 1, 1)))
+    found = {
+        name: {c.panel for c in candidates(operator, weight.reshape(24, -1), wasm)}
+        for name, operator in (("window", window), ("flat", flat))
+    }
+    assert found == {"window": {False}, "flat": {False, True}}
+
+
 def test_depthwise_says_that_it_is_computed_dense():
     found = decision(conv_model([1, 8, 9, 9], sparse((8, 1, 3, 3), 0.5), group=8))
     assert found["kernel"] == "depthwise" and "computed dense" in found["reason"]

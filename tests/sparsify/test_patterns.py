@@ -67,11 +67,18 @@ def test_a_short_last_group_competes_by_the_worth_of_a_weight():
     assert mask[2, 0] and not mask[:2].any()
 
 
-@pytest.mark.parametrize("name", ["", "rows1", "rows17", "quad1", "nm4:4", "nm0:4", "nm2", "2:4"])
+@pytest.mark.parametrize(
+    "name", ["", "rows1", "rows17", "quad1", "nm4:4", "nm0:4", "nm2", "4:2", "block"]
+)
 def test_unknown_patterns_are_refused(name):
     with pytest.raises(UsageError, match="unknown pattern") as caught:
         parse_pattern(name)
     assert "nm2:4" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "same"), [("block4", "rows4"), ("2:4", "nm2:4")])
+def test_names_that_networks_are_built_by(name, same):
+    assert parse_pattern(name) == parse_pattern(same)
 
 
 @pytest.mark.parametrize(
