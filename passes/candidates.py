@@ -41,6 +41,9 @@ MAX_PATTERNS = 24
 K_BLOCKS = (1, 2, 4, 8, 16)
 MIN_COLUMNS = 32
 
+# Of more vectors than these, one is no gain that is worth its code.
+LONE_VECTORS = 64
+
 # The share of weights that are not zero from which on zeros are few.
 FEW_ZEROS = 0.75
 
@@ -223,8 +226,9 @@ def _pattern_candidates(
 
 
 def _lone(operator: Operator) -> tuple[bool, ...]:
-    """Return whether one pixel has no vector: both are worth predicting where that may be."""
-    return (False, True) if operator.may_be_lone else (False,)
+    """Return whether one pixel has no vector: both are worth predicting where vectors are few."""
+    is_worth = operator.may_be_lone and vectors_of(operator.blocks(1)) <= LONE_VECTORS
+    return (False, True) if is_worth else (False,)
 
 
 def _panels(operator: Operator, core: CpuModel) -> tuple[bool, ...]:

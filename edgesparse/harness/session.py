@@ -39,8 +39,6 @@ _OPENING_HINTS = {
     "memory": "compile the model for smaller inputs with `--shape`, or take a device with more"
     " memory, or fewer threads",
 }
-# Where it is the bundle that is wrong, and would be on any device.
-_BUNDLE_CODES = ("bundle", "weights")
 
 
 class Session(Protocol):
@@ -157,7 +155,7 @@ class ProcessSession(Closing):
             place: Where it works, if not here; closed with the session.
 
         Raises:
-            BundleError: The bundle is damaged, says the runner.
+            BundleError: The weights are damaged, says a runner on this machine.
             DeviceError: It cannot be started, or cannot open the bundle.
             OutputError: There is no place for temporary files.
         """
@@ -175,7 +173,8 @@ class ProcessSession(Closing):
             self.ready = self._read(open_timeout_seconds)
             if "error" in self.ready:
                 code = self.ready.get("code", "")
-                failure = BundleError if code in _BUNDLE_CODES else DeviceError
+                # Weights that went elsewhere may have been damaged on their way.
+                failure = BundleError if code == "weights" and place is None else DeviceError
                 raise failure(
                     f"device {device}: the runner cannot open the bundle: {self.ready['error']}",
                     hint=self.ready.get("hint", _OPENING_HINTS.get(code, _HINT)),

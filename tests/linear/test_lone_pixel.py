@@ -4,16 +4,18 @@ import dataclasses
 import re
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from compiled import assert_same_as_onnxruntime
 from kernel_runner import AVX512
 from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
-from edgesparse import codegen, cost, formats, tiling
+from edgesparse import codegen, cost, formats, passes, tiling
+from edgesparse.geometry import operator_of
 from edgesparse.kernels.shares import touched
 from edgesparse.kernels.spmm import Spmm
-from edgesparse.passes import candidates
+from edgesparse.passes import candidates, editing
 from edgesparse.target import V8_X86, X86_AVX512, resolve_target
 
 
@@ -144,6 +146,16 @@ def test_it_joins_the_only_tile_where_vectors_are_wide(lanes, vectors):
         return
     assert last.vectors == ()
     assert tuple(tiles) == tiling.flat_blocks(48, lanes, vectors)
+
+
+@pytest.mark.parametrize(("width", "worth"), [(49, True), (253, True), (257, False), (252, False)])
+def test_only_where_vectors_are_few(width, worth):
+    target = resolve_target("wasm")
+    weight = sparse((8, 16, 1, 1), 1.0)
+    model = passes.run(ir.from_proto(conv_model([1, 16, 1, width], weight)), target)
+    (node,) = editing.linear_nodes(model.graph)
+    found = candidates.candidates(operator_of(node, 4), weight.reshape(8, 16), target)
+    assert any(candidate.lone for candidate in found) == worth
 
 
 def test_parts_touch_it():
