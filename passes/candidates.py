@@ -208,9 +208,10 @@ def _pattern_candidates(
             continue
         blocks = operator.blocks(vectors, lone=lone)
         loads = vectors_of(blocks) * sum(work.steps.values())
+        joins = any(block.lone and block.vectors for block in blocks)
         for k_blocks, panel in itertools.product(K_BLOCKS, _panels(operator, target.core)):
-            if panel and any(block.lone and block.vectors for block in blocks):
-                continue  # no panel holds both
+            if panel and joins:  # no panel holds both
+                continue
             if k_blocks > 1 and not _may_be_blocked(
                 operator, group, vectors, k_blocks, target.core
             ):

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 Users = dict[str, list[onnx.NodeProto]]
+Producers = dict[str, onnx.NodeProto]
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 # What the numbers stay as large after: a file of quantised weights would grow.
@@ -43,13 +44,18 @@ def users_of(graph: onnx.GraphProto) -> Users:
     return users
 
 
+def producers_of(graph: onnx.GraphProto) -> Producers:
+    """Return the node that computes each value, in the order of the graph."""
+    return {output: node for node in graph.node for output in node.output}
+
+
 def weight_places(node: onnx.NodeProto) -> tuple[int, ...]:
     """Return which inputs of a linear operator may be its weight, the likelier one first."""
     return (1, 0) if node.op_type == "MatMul" else (1,)
 
 
 def computed_weight(
-    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], graph: onnx.GraphProto
+    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], producers: Producers
 ) -> tuple[str, list[onnx.NodeProto]] | None:
     """Return a linear operator's weight and the nodes that compute it from constants alone.
 
@@ -58,7 +64,6 @@ def computed_weight(
     names = [node.input[place] for place in weight_places(node)]
     if any(name in constants for name in names):
         return None
-    producers = {output: each for each in graph.node for output in each.output}
     for name in names:
         if nodes := _expression(name, producers, constants):
             return name, nodes
@@ -66,7 +71,7 @@ def computed_weight(
 
 
 def _expression(
-    name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, onnx.TensorProto]
+    name: str, producers: Producers, constants: dict[str, onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
     """Return the nodes that compute a value from constants, in order; none if it needs more."""
     found: dict[str, onnx.NodeProto] = {}
@@ -91,11 +96,11 @@ def fold_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto: The model; it is not changed.
     """
     graph, constants, users = proto.graph, dict(constants_of(proto.graph)), users_of(proto.graph)
-    outputs = {output.name for output in graph.output}
+    outputs, producers = {output.name for output in graph.output}, producers_of(graph)
     folded: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         if node.domain == "" and node.op_type in LINEAR:
-            found = computed_weight(node, constants, graph)
+            found = computed_weight(node, constants, producers)
             if found and _is_its_own(*found, node, users, outputs):
                 folded[found[0]] = found[1]
     if not folded:

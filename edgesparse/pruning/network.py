@@ -23,6 +23,7 @@ from edgesparse.pruning.folding import (
     computed_weight,
     constants_of,
     fold_weights,
+    producers_of,
     users_of,
     weight_places,
 )
@@ -171,7 +172,7 @@ class Network:
         limits = limits or Limits()
         proto = self.proto = fold_weights(proto)
         self.constants = dict(constants_of(proto.graph))
-        self._users = users_of(proto.graph)
+        self._users, self._producers = users_of(proto.graph), producers_of(proto.graph)
         self._outputs = {output.name for output in proto.graph.output}
         self.layers: list[Layer] = []
         self.declined: list[Declined] = []
@@ -239,7 +240,7 @@ class Network:
 
     def _decline_computed(self, name: str, node: onnx.NodeProto) -> None:
         """Record a layer whose weight is computed in a way that was not folded, if it is one."""
-        found = computed_weight(node, self.constants, self.proto.graph)
+        found = computed_weight(node, self.constants, self._producers)
         if found is None:
             return
         weight, nodes = found
