@@ -293,7 +293,14 @@ class Bundle:
             )
 
     def _checked(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
-        expected, given = [spec.name for spec in self.inputs], list(inputs)
+        expected = [spec.name for spec in self.inputs]
+        if not isinstance(inputs, Mapping):
+            raise UsageError(
+                f"running bundle {self.path}: expected a mapping of input names to arrays, found"
+                f" {type(inputs).__name__}",
+                hint=f"name what it is for: `run({{{next(iter(expected), None)!r}: array}})`",
+            )
+        given = list(inputs)
         if set(expected) != set(given):
             raise UsageError(
                 f"running bundle {self.path}: expected inputs {expected}, found {given}",

@@ -15,7 +15,7 @@ from edgesparse.bundle import Bundle, check_output, write_bundle
 from edgesparse.errors import UnsupportedModelError, UsageError
 from edgesparse.link import WASM_STACK_BYTES
 from edgesparse.lower import SUPPORTED, layer_of, lower
-from edgesparse.model_files import model_digest
+from edgesparse.model_files import model_digest, model_path
 from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass, UnstructuredPatternPass
 from edgesparse.plan import Layer, Plan
@@ -81,7 +81,7 @@ def compile(
         OutputError: The bundle cannot be written.
     """
     say = progress or _say_nothing
-    path = Path(model)
+    path = model_path(model)
     resolved = resolve_target(target)
     if embed and not resolved.is_wasm:
         raise UsageError(
@@ -113,7 +113,7 @@ def inspect(
         ModelError: The model cannot be compiled.
     """
     resolved = resolve_target(target)
-    prepared = prepare(Path(model), resolved, shapes, reorder=reorder)
+    prepared = prepare(model_path(model), resolved, shapes, reorder=reorder)
     optimised = _decide(prepared, resolved, tuned, select)
     return Inspection(target, tuple(layer_of(node) for node in optimised.graph))
 

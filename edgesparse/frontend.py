@@ -33,6 +33,7 @@ from edgesparse.frontend_checks import (
     check_initializers,
     check_outputs,
 )
+from edgesparse.frontend_functions import write_out_functions
 from edgesparse.frontend_reading import (
     NEWEST_OPSET as NEWEST_OPSET,
 )
@@ -43,6 +44,7 @@ from edgesparse.frontend_reading import (
     unsupported_operators,
 )
 from edgesparse.frontend_shapes import Shape, bind_shapes, infer_shapes
+from edgesparse.frontend_trivial import leave_out_trivial
 
 DECLINED_PREFIX = "edgesparse.declined."
 NO_SHAPES: Mapping[str, Shape] = types.MappingProxyType({})
@@ -107,7 +109,7 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, Shape] = NO_SHAPES) 
         _name_nodes(model.graph)
     bind_shapes(model.graph, shapes)
     with foreign_errors(f"{path} is inconsistent", hint=BROKEN_HINT):
-        infer_shapes(model)
+        model = write_out_functions(model)
         canonicalise(model)
         infer_shapes(model)
     check_graph(model.graph)
@@ -135,6 +137,7 @@ def _simplify(model: ir.Model) -> bool:
     folded = fold_constants(model, onnx_shape_inference=True, should_fold=_is_worth_folding)
     modified = [
         folded.modified,
+        leave_out_trivial(model.graph),
         rewriter.RewritePass(_RULES)(model).modified,
         common_passes.IdentityEliminationPass()(model).modified,
         common_passes.RemoveUnusedNodesPass()(model).modified,

@@ -7,6 +7,7 @@ may be the same ONNX file, byte for byte.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,25 @@ import onnx
 
 from edgesparse.errors import UsageError
 from edgesparse.frontend_reading import external_locations
+
+
+def model_path(model: str | os.PathLike[str]) -> Path:
+    """Return where a model's ONNX file is.
+
+    Raises:
+        UsageError: It is something else than a path, such as a model in memory.
+    """
+    try:
+        return Path(model)
+    except TypeError as error:
+        raise UsageError(
+            f"expected the path of an ONNX file, found {_described(model)}",
+            hint="write the model to a file first, e.g. with `onnx.save(model, 'model.onnx')`",
+        ) from error
+
+
+def _described(found: object) -> str:
+    return f"{type(found).__module__}.{type(found).__qualname__}".removeprefix("builtins.")
 
 
 def model_files(path: Path) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ from edgesparse.harness.devices import (
     refuse_emulated,
 )
 from edgesparse.lower import SUPPORTED, layer_of
+from edgesparse.model_files import model_path
 from edgesparse.passes import editing, select_pattern
 from edgesparse.target import Target, resolve_target
 from edgesparse.tune_cache import Entry, Measurement, TuneCache, key_of
@@ -142,7 +143,7 @@ def tune(
     resolved = resolve_target(target)
     chosen = _choose_device(device, resolved)
     say("reading the model", 0.0)
-    prepared = compiler.prepare(Path(model), resolved, shapes)
+    prepared = compiler.prepare(model_path(model), resolved, shapes)
     frontend.check_coverage(prepared, SUPPORTED)
     entry = {"name": chosen.name, **chosen.describe()}
     tuner = _Tuner(resolved, chosen, entry, TuneCache(), top, seconds)

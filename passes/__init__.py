@@ -36,6 +36,9 @@ from edgesparse.passes.reorder_channels import ReorderChannelsPass
 from edgesparse.passes.select_pattern import SelectPatternPass
 from edgesparse.passes.split_conv_transpose import SplitConvTransposePass
 from edgesparse.passes.widen_conv1d import WidenConv1dPass
+from edgesparse.passes.write_out_einsum import WriteOutEinsumPass
+from edgesparse.passes.write_out_norms import WriteOutNormsPass
+from edgesparse.passes.write_out_resize import WriteOutResizePass
 from edgesparse.target import Target
 
 
@@ -67,6 +70,8 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(RecogniseActivationPass, "before any fusion: x * sigmoid(x) is two consumers of x"),
     Stage(RecogniseLayerNormPass, "before folding, which would take its Mul and Add apart"),
     Stage(SplitConvTransposePass, "once activations are one node, which it moves; leaves a Conv"),
+    Stage(WriteOutNormsPass, "before FoldAffine, which may take a factor of what they read"),
+    Stage(WriteOutEinsumPass, "before CanonicaliseLinear: most are layers or leave a MatMul"),
     Stage(CanonicaliseConvPass, "all that follows knows one form of convolution"),
     Stage(CanonicaliseLinearPass, "likewise; leaves only MatMul of two activations"),
     Stage(FoldAffinePass, "before the fusions: arithmetic stands between layer and activation"),
@@ -87,6 +92,7 @@ PIPELINE: tuple[Stage, ...] = (
         "after FindSparsity, which names the structure in the order that training gave",
         takes_target=True,
     ),
+    Stage(WriteOutResizePass, "after all that follows channels through a Resize"),
     Stage(SelectPatternPass, "last of those that look at weights", takes_target=True),
     Stage(ChooseLayoutPass, "once all is computed as it will be: only memory is open"),
     Stage(NestConcatsPass, "last: only what is laid out alike can lie in one place"),

@@ -10,7 +10,7 @@ Node metadata written here and read by `inspect`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +180,13 @@ def make_like(
     return new
 
 
+def take_place(value: ir.Value, old: ir.Node) -> None:
+    """Let `value`, which a new node makes, take the place of all that `old` made; `old` goes."""
+    _take_over(value, old.outputs[0])
+    if old.graph is not None:
+        old.graph.remove(old, safe=True)
+
+
 def insert_before(
     node: ir.Node,
     op_type: str,
@@ -187,15 +194,18 @@ def insert_before(
     *,
     name: str,
     shape: Sequence[int],
-    attributes: dict[str, int | float | Sequence[int]] | None = None,
+    attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+    domain: str = "",
 ) -> ir.Value:
-    """Insert an ONNX operator before `node` and return its output, of the first input's dtype."""
+    """Insert an operator before `node` and return its output, of the first input's dtype."""
     if not isinstance(node.graph, ir.Graph):
         raise ValueError(f"{node.op_type} {node.name} is not in a graph")
-    new = ir.node(op_type, inputs, attributes or {}, name=name)
+    new = ir.node(op_type, inputs, attributes or {}, domain=domain, name=name)
     output = new.outputs[0]
     output.name, output.type, output.shape = name, inputs[0].type, ir.Shape(shape)
     node.graph.insert_before(node, new)
+    if domain:
+        node.graph.opset_imports.setdefault(domain, 1)
     return output
 
 

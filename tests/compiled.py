@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 
 from edgesparse import codegen, frontend, passes
-from edgesparse.lower import lower
+from edgesparse.lower import SUPPORTED, lower
 from edgesparse.plan import Plan
 from edgesparse.target import Target, resolve_target
 
@@ -54,7 +54,9 @@ def plan_of(model: onnx.ModelProto, target: Target | str = "host") -> Plan:
         path = pathlib.Path(folder) / "model.onnx"
         onnx.save(model, path)
         loaded = frontend.load(path, {})
-    return lower(passes.run(loaded, target), target, "m")
+    optimised = passes.run(loaded, target)
+    frontend.check_coverage(optimised, SUPPORTED)
+    return lower(optimised, target, "m")
 
 
 def in_order_host() -> Target:

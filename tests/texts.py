@@ -42,9 +42,12 @@ def proto(text: str, *, opset: int = 17, **weights) -> onnx.ModelProto:
 
 def model(text: str, *, opset: int = 17, **weights) -> ir.Model:
     """Return the same as a static IR model, as if the front end had loaded it."""
-    inferred = onnx.shape_inference.infer_shapes(
-        proto(text, opset=opset, **weights), strict_mode=True, data_prop=True
-    )
+    return as_ir(proto(text, opset=opset, **weights))
+
+
+def as_ir(model: onnx.ModelProto) -> ir.Model:
+    """Return a model as a static IR model, as if the front end had loaded it."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     return ir.serde.deserialize_model(inferred)
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 from tvm import te, tirx, topi
 
 from edgesparse.kernels import tir
@@ -83,11 +84,32 @@ def cast(x: Expr, dtype: str) -> Expr:
     return x.astype(dtype)
 
 
-def _wrapped(index: Expr, extent: int) -> Expr:
-    """Return an index with negative ones counted from the end, kept inside the array."""
-    i = index.astype("int32")
-    i = tirx.Select(i < 0, i + extent, i)
-    return tirx.max(tirx.min(i, extent - 1), 0)
+def _from_start(index: Expr, extent: int) -> Expr:
+    """Return an index in its own type, counted from the start if it counts from the end."""
+    return tirx.Select(index < _const(0, index), index + _const(extent, index), index)
+
+
+def _within(index: Expr, extent: int) -> tuple[Expr, Expr]:
+    """Return an index counted from the start, and whether it lies in an array of `extent`."""
+    i = _from_start(index, extent)
+    inside = tirx.And(i >= _const(0, index), i < _const(extent, index))
+    return i.astype("int32"), inside
+
+
+def _if_inside(inside: Expr, x: Expr) -> Expr:
+    """Return `x`, read only `inside` its array; else NaN or the least integer.
+
+    Of unsigned integers it is the largest, of booleans False. ONNX calls such an index an error,
+    which a kernel cannot raise; so at least it shows.
+    """
+    dtype = dtype_of(x)
+    if dtype.startswith("float"):
+        nothing = _const(math.nan, x)
+    elif dtype.startswith("uint"):
+        nothing = tirx.max_value(dtype)
+    else:
+        nothing = tirx.const(False, dtype) if dtype == "bool" else tirx.min_value(dtype)
+    return tirx.if_then_else(inside, x, nothing)
 
 
 def _axis(k: Call, rank: int, default: int = 0) -> int:
@@ -99,8 +121,8 @@ def _gather(k: Call, x: Tensor, indices: Tensor) -> Tensor:
     extent = int(x.shape[axis])
 
     def at(*i: Expr) -> Expr:
-        chosen = indices(*i[axis : axis + rank])
-        return x(*i[:axis], _wrapped(chosen, extent), *i[axis + rank :])
+        chosen, inside = _within(indices(*i[axis : axis + rank]), extent)
+        return _if_inside(inside, x(*i[:axis], chosen, *i[axis + rank :]))
 
     return te.compute(k.shape, at)
 
@@ -108,9 +130,12 @@ def _gather(k: Call, x: Tensor, indices: Tensor) -> Tensor:
 def _gather_elements(k: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = _axis(k, len(x.shape))
     extent = int(x.shape[axis])
-    return te.compute(
-        k.shape, lambda *i: x(*i[:axis], _wrapped(indices(*i), extent), *i[axis + 1 :])
-    )
+
+    def at(*i: Expr) -> Expr:
+        chosen, inside = _within(indices(*i), extent)
+        return _if_inside(inside, x(*i[:axis], chosen, *i[axis + 1 :]))
+
+    return te.compute(k.shape, at)
 
 
 def _gather_nd(k: Call, x: Tensor, indices: Tensor) -> Tensor:
@@ -118,8 +143,10 @@ def _gather_nd(k: Call, x: Tensor, indices: Tensor) -> Tensor:
     depth = int(indices.shape[outer])
 
     def at(*i: Expr) -> Expr:
-        chosen = [_wrapped(indices(*i[:outer], d), int(x.shape[batch + d])) for d in range(depth)]
-        return x(*i[:batch], *chosen, *i[outer:])
+        extents = [int(extent) for extent in x.shape[batch : batch + depth]]
+        found = [_within(indices(*i[:outer], d), extent) for d, extent in enumerate(extents)]
+        inside = functools.reduce(tirx.And, (each for _, each in found))
+        return _if_inside(inside, x(*i[:batch], *(chosen for chosen, _ in found), *i[outer:]))
 
     return te.compute(k.shape, at)
 
@@ -128,9 +155,8 @@ def _one_hot(k: Call, indices: Tensor, values: Tensor) -> Tensor:
     axis, depth = _axis(k, len(k.shape), -1), int(k.get("depth")[0])
 
     def at(*i: Expr) -> Expr:
-        index = indices(*i[:axis], *i[axis + 1 :]).astype("int32")
-        index = tirx.Select(index < 0, index + depth, index)
-        return tirx.Select(tirx.EQ(index, i[axis]), values(1), values(0))
+        index = _from_start(indices(*i[:axis], *i[axis + 1 :]).astype("int64"), depth)
+        return tirx.Select(tirx.EQ(index, i[axis].astype("int64")), values(1), values(0))
 
     return te.compute(k.shape, at)
 
@@ -197,8 +223,18 @@ def _integer_limit(dtype: str, sign: float) -> int:
 
 def _mod(k: Call, a: Expr, b: Expr) -> Expr:
     if dtype_of(a).startswith("float"):
-        return tirx.fmod(a, b)
+        rest = tirx.fmod(a, b)
+        return rest if k.get("fmod", 0) else _with_sign_of(b, rest)
     return tirx.truncmod(a, b) if k.get("fmod", 0) else tirx.floormod(a, b)
+
+
+def _with_sign_of(b: Expr, rest: Expr) -> Expr:
+    """Return the remainder of a division rounded down from that of one rounded towards zero."""
+    zero = _const(0, b)
+    is_negative = tirx.Or(b < zero, tirx.And(tirx.EQ(b, zero), _const(1, b) / b < zero))
+    differ = tirx.NE(_comparable(rest < zero), _comparable(b < zero))
+    signed_zero = tirx.Select(is_negative, _const(-0.0, b), zero)
+    return tirx.Select(tirx.EQ(rest, zero), signed_zero, tirx.Select(differ, rest + b, rest))
 
 
 def _divide(a: Expr, b: Expr) -> Expr:
@@ -254,18 +290,19 @@ def _shrink(k: Call, x: Expr) -> Expr:
 
 
 def _shift(k: Call, a: Expr, b: Expr) -> Expr:
-    return a << b if k.get("direction") == "LEFT" else a >> b
+    """Shift by any number: by as many bits as there are, or fewer than none, nothing is left."""
+    last, is_left = _const(_bits(a) - 1, a), k.get("direction") == "LEFT"
+    within = tirx.And(b >= _const(0, a), b <= last)
+    amount = tirx.Select(within, b, last)
+    if is_left:
+        return tirx.Select(within, a << amount, _const(0, a))
+    is_unsigned = dtype_of(a).startswith("uint")
+    rest = _const(0, a) if is_unsigned else a >> last  # copies of the sign
+    return tirx.Select(within, a >> amount, rest)
 
 
-def _depth_to_space(k: Call, x: Tensor) -> Tensor:
-    return topi.nn.depth_to_space(x, k.get("blocksize"), "NCHW", k.get("mode", "DCR"))
-
-
-def _resize_linear(k: Call, x: Tensor) -> Tensor:
-    """Bilinear; the caller made sure that only height and width change, in these modes."""
-    mode = k.get("coordinate_transformation_mode", "half_pixel")
-    box = (0.0,) * 4
-    return topi.image.resize2d(x, box, k.shape[2:], "NCHW", "linear", mode, "")
+def _bits(x: Expr) -> int:
+    return 8 * int(np.dtype(dtype_of(x)).itemsize)
 
 
 OPERATORS: dict[str, Operator] = {
@@ -285,7 +322,6 @@ OPERATORS: dict[str, Operator] = {
     "Cos": each(tirx.cos),
     "Div": each(_divide),
     "Equal": each(_equal),
-    "Expand": Operator(lambda k, x: _map(k, lambda _, v: v, x), {1: "shape"}),
     "Floor": each(tirx.floor),
     "Greater": each(lambda a, b: a > b),
     "GreaterOrEqual": each(lambda a, b: a >= b),
@@ -316,14 +352,10 @@ OPERATORS: dict[str, Operator] = {
     "Where": each(tirx.Select),
     "Xor": each(_differ),
     # data movement
-    "DepthToSpace": Operator(_depth_to_space),
     "Gather": Operator(_gather),
     "GatherElements": Operator(_gather_elements),
     "GatherND": Operator(_gather_nd),
     "OneHot": Operator(_one_hot, {1: "depth"}),
-    "Resize": Operator(_resize_linear, {1: "roi", 2: "scales", 3: "sizes"}),
-    "SpaceToDepth": Operator(lambda k, x: topi.nn.space_to_depth(x, k.get("blocksize"), "NCHW")),
-    "Tile": Operator(lambda k, x: topi.tile(x, k.get("repeats")), {1: "repeats"}),
     "Trilu": Operator(_trilu, {1: "k"}),
     # reductions that are no sums
     "ArgMax": _arg(lambda a, b: a > b, -math.inf),

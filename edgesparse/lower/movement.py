@@ -15,7 +15,6 @@ from edgesparse.layout import Layout
 from edgesparse.lower.arguments import constant, constant_ints, required
 from edgesparse.lower.builder import PlanBuilder, Tensor, shape_of
 from edgesparse.lower.resize import nearest_tables
-from edgesparse.lower.topi import lower_generic
 from edgesparse.lower.views import View, common_factors, move, produce
 
 
@@ -158,9 +157,11 @@ def lower_space_to_depth(b: PlanBuilder, node: ir.Node) -> None:
     layout = b.wanted(node.outputs[0])
     target = b.output(node.outputs[0], layout)
     to_n, to_c, to_h, to_w = layout.strides
+    is_crd = node.attributes.get_string("mode", "DCR") == "CRD"
+    row, column, channel = (size, 1, size * size) if is_crd else (size * channels, channels, 1)
     shape = (images, size, size, channels, height // size, width // size)
     split = view.seen(shape, (n, h, w, c, size * h, size * w))
-    move(b, split, target, (to_n, size * channels * to_c, channels * to_c, to_c, to_h, to_w), 0)
+    move(b, split, target, (to_n, row * to_c, column * to_c, channel * to_c, to_h, to_w), 0)
 
 
 def lower_pad(b: PlanBuilder, node: ir.Node) -> None:
@@ -197,10 +198,7 @@ def lower_pad(b: PlanBuilder, node: ir.Node) -> None:
 
 
 def lower_resize(b: PlanBuilder, node: ir.Node) -> None:
-    """Lower Resize: nearest by a copy or a gather, linear by the generic path."""
-    if node.attributes.get_string("mode", "nearest") != "nearest":
-        lower_generic(b, node)
-        return
+    """Lower a nearest Resize: a copy or a gather."""
     tables = nearest_tables(node)
     _gather(b, View.of(b, required(node, 0)), node.outputs[0], tables)
 

@@ -11,14 +11,11 @@ from edgesparse.kernels.topi import DTYPES, Array, Topi
 from edgesparse.kernels.topi_operators import OPERATORS
 from edgesparse.layout import Layout
 from edgesparse.lower.builder import PlanBuilder, dtype_of, shape_of
-from edgesparse.lower.resize import scales_of
 from edgesparse.plan import Arg
 
 
 def lower_generic(b: PlanBuilder, node: ir.Node) -> None:
     """Lower an operator of any element type through its TE expression."""
-    if node.op_type == "Resize":
-        _check_resize(node)
     constants = OPERATORS[node.op_type].constants
     attributes = {name: _hashable(attr.value) for name, attr in node.attributes.items()}
     arrays: list[tuple[Array, Arg]] = []
@@ -72,38 +69,6 @@ def _constant_input(node: ir.Node, value: ir.Value, name: str) -> tuple[Any, ...
 
 def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
-
-
-_RESIZE_MODES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
-
-
-def _check_resize(node: ir.Node) -> None:
-    """Let through bilinear resizing of images by the ratio of their extents."""
-    mode = node.attributes.get_string("mode", "nearest")
-    where = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
-    before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
-    problem = ""
-    if mode != "linear":
-        problem = f"mode {mode!r}"
-    elif where not in _RESIZE_MODES:
-        problem = f"coordinate_transformation_mode {where!r}"
-    elif len(before) != 4 or before[:2] != after[:2]:
-        problem = f"a change from {list(before)} to {list(after)}"
-    elif node.attributes.get_int("antialias", 0) and (after[2] < before[2] or after[3] < before[3]):
-        problem = "antialias"
-    elif not _scales_are_ratios(node, before, after):
-        problem = "scales that are not the ratios of the extents"
-    if problem:
-        raise UnsupportedModelError(
-            f"lowering Resize {node.name!r}: {problem} is not supported",
-            hint="bilinear resizing of the last two axes of a 4-D array is, e.g."
-            " torch.nn.functional.interpolate(x, size=..., mode='bilinear')",
-        )
-
-
-def _scales_are_ratios(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    rows = zip(scales_of(node, before), before, after, strict=True)
-    return all(abs(scale - new / old) <= 1e-6 * scale for scale, old, new in rows)
 
 
 LOWERINGS = dict.fromkeys(OPERATORS, lower_generic)

@@ -96,6 +96,8 @@ def _check_outputs(
     Raises:
         UsageError: That is what would happen.
     """
+    from edgesparse.model_files import model_path
+
     taken = {pathlib.Path(data).resolve(): "the samples"}
     for what, path in (("the model", output), ("the masks", masks)):
         if path is None:
@@ -106,4 +108,4 @@ def _check_outputs(
                 f"{path} would hold both {taken[place]} and {what}",
                 hint="name files of their own with `--output` and `--emit-masks`",
             )
-        taken |= {place: what, pathlib.Path(model).resolve(): "the model"}
+        taken |= {place: what, model_path(model).resolve(): "the model"}

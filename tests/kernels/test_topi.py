@@ -42,11 +42,32 @@ def test_booleans_are_bytes(target):
     np.testing.assert_array_equal(y, a ^ b)
 
 
-def test_indices_beyond_the_array_stay_inside_it():
-    x = rng.standard_normal(5).astype(np.float32)
-    kernel = Topi("Gather", (((5,), "float32"), ((2,), "int32")), (2,), "float32")
-    y = run_kernel(kernel, x, np.array([99, -99], np.int32), np.full(2, np.nan, np.float32))[2]
-    np.testing.assert_array_equal(y, x[[4, 0]])
+FAR = [5, -6, 99, -99, 2**31 - 1, -(2**31)]
+
+
+@pytest.mark.parametrize(
+    ("table", "nothing"),
+    [("float32", np.nan), ("int64", -(2**63)), ("uint8", 255), ("bool", False)],
+)
+@pytest.mark.parametrize(
+    ("dtype", "indices"), [("int32", FAR), ("int64", [*FAR, 2**32, -(2**32), 2**63 - 1, -(2**63)])]
+)
+@pytest.mark.parametrize("operator", ["Gather", "GatherElements", "GatherND"])
+def test_beyond_the_array_there_is_nothing(operator, dtype, indices, table, nothing):
+    x = np.ones(5, table)
+    places = np.array([-5, *indices, 4], dtype)
+    size, taken = len(places), places[:, None] if operator == "GatherND" else places
+    kernel = Topi(operator, (((5,), table), (taken.shape, dtype)), (size,), table)
+    y = run_kernel(kernel, x, taken, np.zeros(size, table))[2]
+    np.testing.assert_array_equal(y, np.array([1, *[nothing] * len(indices), 1], table))
+
+
+def test_no_place_is_hot_beyond_the_depth():
+    places = np.array([1, -3, 3, -4, 2**32, 2**32 + 1], np.int64)
+    shapes = (((6,), "int64"), ((2,), "float32"))
+    kernel = Topi("OneHot", shapes, (6, 3), "float32", (("depth", (3,)),))
+    y = run_kernel(kernel, places, np.array([0, 1], np.float32), np.ones((6, 3), np.float32))[2]
+    np.testing.assert_array_equal(y, [[0, 1, 0], [1, 0, 0], *[[0, 0, 0]] * 4])
 
 
 def test_a_wrong_output_type_is_a_bug():

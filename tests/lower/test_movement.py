@@ -191,6 +191,8 @@ def test_expand_and_tile():
         Case("Expand", [floats(3, 1), ints(2, 1, 4)], constants=(1,), tolerance=0),
         *everywhere("Tile", [floats(2, 3, 2, 5), ints(1, 2, 1, 3)]),
         Case("Tile", [np.arange(3), ints(3)], constants=(1,)),
+        Case("Tile", [np.arange(4) > 1, ints(3)], constants=(1,)),
+        Case("Expand", [np.arange(1), ints(4, 5)], constants=(1,)),
     )
 
 
@@ -251,11 +253,19 @@ def test_doubling_is_a_copy():
     assert not any("gather" in symbol for symbol in plan.kernels)
 
 
-def test_linear_resize_takes_the_generic_path():
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({"coordinate_transformation_mode": "tf_crop_and_resize"}, "tf_crop_and_resize"),
+        ({"mode": "linear"}, "mode 'linear'"),  # a pass makes products of it
+    ],
+)
+def test_resize_refused(attributes, problem):
     scales = np.array([1, 1, 2, 2], np.float32)
-    check(
-        Case("Resize", [floats(1, 2, 4, 7), None, scales], {"mode": "linear"}, (2,), tolerance=1e-5)
-    )
+    roi = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
+    case = Case("Resize", [floats(1, 2, 4, 7), roi, scales], attributes, (1, 2))
+    with pytest.raises(UnsupportedModelError, match=problem):
+        lower_case(case)
 
 
 def test_identity():
