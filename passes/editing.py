@@ -3,6 +3,7 @@
 Node metadata written here and read by `inspect`:
 
 * `edgesparse.spelled`: what the model calls the operator, where that is not what it became;
+* `edgesparse.own_zeros`: why most of its weights are zero though nobody pruned them;
 * `edgesparse.fused`: operators computed by the node after its own, in order, `Add,Relu`;
 * `edgesparse.fused_before`: operators folded into it from its input, `Pad,Mul`;
 * `edgesparse.declined.<pass>`: why a fusion that looks possible was not done.
@@ -22,6 +23,7 @@ from edgesparse.geometry import residual_of
 
 DOMAIN = "edgesparse"
 SPELLED = "edgesparse.spelled"
+OWN_ZEROS = "edgesparse.own_zeros"
 FUSED = "edgesparse.fused"
 FUSED_BEFORE = "edgesparse.fused_before"
 

@@ -88,9 +88,17 @@ def decision_of(
         chosen: One of `rivals`.
         rivals: What `ranked_candidates` returned.
     """
-    operator = operator_of(node, target.lanes)
-    dense = ranked(operator, _dense_form(operator), target)[0]
-    return {**_facts(node), **_explain(operator, chosen, rivals, dense, target)}
+    operator, own = operator_of(node, target.lanes), node.metadata_props.get(editing.OWN_ZEROS)
+    dense = chosen if own else ranked(operator, _dense_form(operator), target)[0]
+    explained = _explain(operator, chosen, rivals, dense, target)
+    if own:
+        explained |= {"own_zeros": True, "reason": _own_reason(own, explained)}
+    return {**_facts(node), **explained}
+
+
+def _own_reason(own: str, explained: dict[str, Any]) -> str:
+    rival = f"; next best {explained['runner_up']}" if explained["runner_up"] else ""
+    return f"{own}; predicted {explained['predicted_us']:.1f} us{rival}"
 
 
 def _facts(node: ir.Node) -> dict[str, Any]:

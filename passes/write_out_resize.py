@@ -93,7 +93,10 @@ def _linear(
     )
     linear = y.producer()
     assert linear is not None
-    linear.metadata_props.update({editing.SPELLED: "Resize", **describe(weight != 0)})
+    taps = int((weight != 0).sum(axis=1).max())
+    reason = f"interpolation: {taps} inputs an output at most"
+    described = {editing.SPELLED: "Resize", editing.OWN_ZEROS: reason, **describe(weight != 0)}
+    linear.metadata_props.update(described)
     return y
 
 

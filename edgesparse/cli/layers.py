@@ -117,6 +117,8 @@ def _extents(value: object) -> str:
 
 def _zeros(decision: Decision) -> str:
     """Return the share of zeros, and the structure that training gave them if it has a name."""
+    if decision.get("own_zeros"):
+        return ""
     structure = decision.get("structure")
     named = structure not in (None, "dense", "unstructured")
     return _percent(decision.get("zeros")) + (f" {structure}" if named else "")

@@ -77,6 +77,7 @@ def layer_of(node: ir.Node) -> Layer:
         decision = json.loads(node.metadata_props["edgesparse.decision"])
         macs = operator_of(node, 1).macs
         nonzero = round(macs * (1 - decision["zeros"]))
+        macs = nonzero if decision.get("own_zeros") else macs
     if "edgesparse.order" in node.metadata_props:
         decision["order"] = json.loads(node.metadata_props["edgesparse.order"])
     if "edgesparse.removed" in node.metadata_props:

@@ -10,6 +10,7 @@ import pass_spec
 import pytest
 import texts
 
+from edgesparse.compiler import inspect
 from edgesparse.passes.write_out_resize import WriteOutResizePass
 
 COORDINATES = (
@@ -122,6 +123,15 @@ def test_as_products():
     assert matrix.shape == (12, 6) and np.count_nonzero(matrix) == 22
     np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
     assert not WriteOutResizePass()(model).modified
+
+
+def test_its_zeros_are_no_pruning(tmp_path):
+    onnx.save(resize((1, 4, 6, 8), sizes=(1, 4, 12, 16), mode="linear"), tmp_path / "up.onnx")
+    inspection = inspect(tmp_path / "up.onnx", target="arm64")
+    for layer in inspection.layers:
+        assert layer.macs == layer.nonzero_macs > 0
+        assert layer.decision["speedup"] == 1
+        assert layer.decision["reason"].startswith("interpolation: 2 inputs an output at most; ")
 
 
 def test_the_nearest_stays():
