@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import winograd
+from edgesparse.cpu_model import CpuModel
 from edgesparse.formats import fills, pattern_masks, superset_table
-from edgesparse.target import CpuModel
 from edgesparse.tiling import Block, vectors_of
 
 LINE_BYTES = 64
@@ -37,8 +37,6 @@ BANDED_BYTES = 256 << 10
 STREAMED_BYTES_PER_CYCLE = 10
 # Columns of a single row that fill a vector, put together lane by lane.
 ROW_LANES = 4
-# Tiles that are read, transformed and written, in L2; set by ResNet-18's layers on two targets.
-TRANSFORMED_BYTES_PER_CYCLE = 9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -265,7 +263,7 @@ def winograd_cycles(
         (2 * places + 2 * pixels, places + 3 * pixels),  # haloed, transformed; and back, cropped
         strict=True,
     ):
-        vector = steps / core.fma_per_cycle + moved * lanes * 4 / TRANSFORMED_BYTES_PER_CYCLE
+        vector = steps / core.fma_per_cycle + moved * lanes * 4 / core.transformed_bytes_per_cycle
         around += planes * vectors_of(blocks) * vector
     return places * spmm_cycles(work, blocks, lanes, core) + around / core.pace
 

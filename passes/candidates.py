@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import cost, kernels_arm, kernels_wasm, winograd
+from edgesparse.cpu_model import CpuModel
 from edgesparse.formats import all_patterns, full_pattern, union_columns
 from edgesparse.geometry import Kind, Operator, has_short_convolution
 from edgesparse.geometry import tiles_of as tiles_of_operator
 from edgesparse.passes.pattern_sets import reduced_patterns
 from edgesparse.plan import align_up
-from edgesparse.target import CpuModel, Target
+from edgesparse.target import Target
 from edgesparse.tiling import flat_blocks, vectors_of
 
 GROUPS = (1, 2, 3, 4, 8)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesparse import cost
+from edgesparse.cpu_model import CpuModel
 from edgesparse.formats import full_pattern
-from edgesparse.target import CpuModel
 from edgesparse.tiling import flat_blocks
 
 Floats = npt.NDArray[np.float64]

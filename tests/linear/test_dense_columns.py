@@ -6,10 +6,11 @@ from compiled import assert_same_as_onnxruntime, in_order_host, plan_of
 from linear_models import conv_model, sparse
 
 from edgesparse import cost
+from edgesparse.cpu_model import V8_X86
 from edgesparse.formats import all_patterns, full_pattern
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.passes import candidates
-from edgesparse.target import V8_X86, resolve_target
+from edgesparse.target import resolve_target
 from edgesparse.tiling import flat_blocks
 
 CASES = {

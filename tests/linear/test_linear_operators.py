@@ -224,6 +224,7 @@ def test_blocks_of_columns_give_the_same_answer(group, blocks, residual, monkeyp
     monkeypatch.setattr(candidates, "GROUPS", (group,))
     monkeypatch.setattr(candidates, "K_BLOCKS", (blocks,))
     monkeypatch.setattr(candidates, "MIN_COLUMNS", 1)
+    monkeypatch.setattr(candidates.winograd, "PAIRS", {})
     weight = sparse((19, 19, 3, 3), 0.4)
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),

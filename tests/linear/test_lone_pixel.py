@@ -12,11 +12,12 @@ from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
 from edgesparse import codegen, cost, formats, passes, tiling
+from edgesparse.cpu_model import V8_X86, X86_AVX512
 from edgesparse.geometry import operator_of
 from edgesparse.kernels.shares import touched
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.passes import candidates, editing
-from edgesparse.target import V8_X86, X86_AVX512, resolve_target
+from edgesparse.target import resolve_target
 
 
 @pytest.fixture

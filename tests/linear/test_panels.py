@@ -15,13 +15,14 @@ from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
 from edgesparse import cost
+from edgesparse.cpu_model import V8_X86
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.lower.operands import column_scale
 from edgesparse.lower.spmm import PANELS
 from edgesparse.manifest import describe
 from edgesparse.passes import candidates
 from edgesparse.plan import align_up
-from edgesparse.target import V8_X86, resolve_target
+from edgesparse.target import resolve_target
 from edgesparse.tiling import flat_blocks
 from edgesparse.verify import verify_plan
 

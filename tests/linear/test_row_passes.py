@@ -13,9 +13,10 @@ from compiled import (
 )
 from linear_models import conv_model, sparse
 
+from edgesparse.cpu_model import V8_X86
 from edgesparse.kernels.spmm import Spmm
 from edgesparse.lower.spmm import PASSES_FROM_TILES
-from edgesparse.target import V8_X86, resolve_target
+from edgesparse.target import resolve_target
 
 
 def forgetful(target, resident=512):
