@@ -93,7 +93,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
         other, *others = others
         product = writer.multiply(product, other, set(result).union(*(o.letters for o in others)))
     product = writer.transpose(writer.sum(product, result), result)
-    if product.value in node.inputs:
+    if product.value.producer() is None or product.value in node.inputs:  # nothing was inserted
         editing.make_like("Identity", [product.value], node)
     else:
         editing.take_place(product.value, node)

@@ -56,6 +56,7 @@ def write_out(equation: str, *shapes: tuple[int, ...], constants: tuple[int, ...
         ("ij->ji", [(3, 4)], (), ["Transpose"]),
         ("ij->i", [(3, 4)], (), ["ReduceSum"]),
         ("ij->ij", [(3, 4)], (), ["Identity"]),
+        ("ij->ji", [(3, 4)], (0,), ["Identity"]),
         ("i,i->", [(7,), (7,)], (), ["Reshape", "Reshape", "MatMul", "Reshape"]),
     ],
 )
