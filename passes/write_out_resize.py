@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgesparse import resizing
 from edgesparse.geometry import moved_axes
@@ -31,6 +32,8 @@ class WriteOutResizePass(ir.passes.InPlacePass):
             if node.attributes.get_string("mode", "nearest") != "nearest":
                 _rewrite(model.graph, node)
                 modified = True
+        if modified:
+            RemoveUnusedNodesPass()(model)  # the scales or sizes
         return editing.Result(model, modified)
 
 
