@@ -1,4 +1,4 @@
-"""Marks, golden files, and one thread a worker for the whole suite."""
+"""Marks, golden files, another CPU to be the host, and one thread a worker for the whole suite."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
+from edgesparse import target
 from edgesparse.errors import DeviceError
 from edgesparse.harness.browser import find_chromium
 from edgesparse.harness.chromium import Chromium
@@ -33,6 +34,14 @@ hypothesis.settings.load_profile("repeatable")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
+# Flags, maker and family, as Linux spells them.
+HOST_CPUS = {
+    "sse": ((), "GenuineIntel", "6"),
+    "avx2": (target._AVX2_FLAGS, "GenuineIntel", "6"),
+    "avx512": (target._AVX512_FLAGS, "GenuineIntel", "6"),
+    "zen5": (target._AVX512_FLAGS, *target._ZEN5),
+}
+
 Golden = Callable[[str, str], None]
 
 
@@ -40,6 +49,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files instead of comparing"
     )
+    parser.addoption(
+        "--host-cpu",
+        choices=HOST_CPUS,
+        help="compile for this CPU where a test compiles for the host in its own process",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the host be another CPU: what is chosen for one is wrong on others now and then."""
+    chosen = config.getoption("--host-cpu")
+    if not chosen:
+        return
+    flags, maker, family = HOST_CPUS[chosen]
+    if missing := target.missing_cpu_flags(flags):
+        raise pytest.UsageError(f"--host-cpu {chosen}: this machine lacks {', '.join(missing)}")
+    facts = {"flags": " ".join(flags), "vendor_id": maker, "cpu family": family}
+    target._cpu_facts = lambda: facts
 
 
 @pytest.fixture
