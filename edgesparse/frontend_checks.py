@@ -158,9 +158,11 @@ def _count_not_finite(value: ir.Value) -> int:
     bad = int(np.count_nonzero(~np.isfinite(array)))
     if not bad or np.any(np.isnan(array)):
         return bad
-    is_bound = all(user.op_type in _TAKE_INFINITE_BOUNDS for user in value.consumers())
+    users = {user.op_type for user in value.consumers()}
     is_mask = bool(np.all((array == 0) | (array == -np.inf)))
-    return 0 if is_bound or is_mask else bad
+    # A mask with something besides, as ALiBi has it; a bias of channels has one axis.
+    is_bias = users == {"Add"} and array.ndim > 1 and not np.any(array == np.inf)
+    return 0 if users <= _TAKE_INFINITE_BOUNDS or is_mask or is_bias else bad
 
 
 def _check_fit(graph: ir.Graph) -> None:

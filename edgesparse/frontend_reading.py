@@ -1,7 +1,7 @@
 """From a file to a checked ModelProto: nothing here is trusted, so every step says what it found.
 
 bytes -> ModelProto -> operator set and operators known -> sizes -> sparse tensors densified
--> external data read -> onnx.checker
+-> external data read -> onnx.checker -> float16 and bfloat16 widened to float32
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from edgesparse.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from edgesparse.frontend_protos import graphs, nodes, sparse_tensors, tensors
+from edgesparse.frontend_widening import HALVES, widen
 
 OLDEST_OPSET = 13
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
@@ -73,7 +75,7 @@ def foreign_errors(doing: str, hint: str = _EXPORT_HINT) -> Iterator[None]:
 
 
 def read_model(path: pathlib.Path) -> onnx.ModelProto:
-    """Return the checked model at `path`, all its tensors dense and in memory.
+    """Return the checked model at `path`, all its tensors dense and in memory, none of them half.
 
     Raises:
         UsageError: There is no such file, or it cannot be read.
@@ -90,6 +92,7 @@ def read_model(path: pathlib.Path) -> onnx.ModelProto:
         _read_external_data(path, proto)
     with foreign_errors(f"{path} is not a valid model"):
         _check_structure(proto)
+    widen(proto)
     return proto
 
 
@@ -160,31 +163,9 @@ def _check_header(path: pathlib.Path, proto: onnx.ModelProto) -> None:
 def _normalise_domains(proto: onnx.ModelProto) -> None:
     """Spell ONNX's own domain "" everywhere; "ai.onnx" means the same, but the checker differs."""
     imports = [*proto.opset_import, *(e for each in proto.functions for e in each.opset_import)]
-    for each in (*imports, *_nodes(proto)):
+    for each in (*imports, *nodes(proto)):
         if each.domain == "ai.onnx":
             each.domain = ""
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    yield from _subgraphs(graph.node)
-
-
-def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                if graph.node or graph.initializer:
-                    yield from _graphs(graph)
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(proto.graph):
-        yield from graph.node
-    for function in proto.functions:
-        yield from function.node
-        for graph in _subgraphs(function.node):
-            yield from graph.node
 
 
 def _check_operators(proto: onnx.ModelProto) -> None:
@@ -192,7 +173,7 @@ def _check_operators(proto: onnx.ModelProto) -> None:
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     functions = {(function.domain, function.name) for function in proto.functions}
     unknown: dict[str, list[str]] = {}
-    for node in _nodes(proto):
+    for node in nodes(proto):
         version = opsets.get(node.domain, 0)
         is_function = (node.domain, node.op_type) in functions
         if not is_function and not onnx.defs.has(node.op_type, version, node.domain):
@@ -248,25 +229,6 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(proto.graph):
-        yield from graph.initializer
-    for node in _nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-
-
-def _sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
-    for graph in _graphs(proto.graph):
-        yield from graph.sparse_initializer
-    for node in _nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor
-
-
 def _dense_bytes(dims: Iterable[int], data_type: int) -> int:
     """Return the bytes of a tensor's raw data: elements of fewer than eight bits share one."""
     shape = tuple(dims)
@@ -277,20 +239,25 @@ def _dense_bytes(dims: Iterable[int], data_type: int) -> int:
     return -(-math.prod(shape) * ir.DataType(data_type).bitwidth // 8)
 
 
+def _wide_bytes(dims: Iterable[int], data_type: int) -> int:
+    """Return the bytes of a tensor's raw data once it is widened."""
+    return _dense_bytes(dims, onnx.TensorProto.FLOAT if data_type in HALVES else data_type)
+
+
 def _check_size(path: pathlib.Path, proto: onnx.ModelProto) -> None:
     """Add up what the tensors' headers promise, before a byte of external data is read."""
-    size = sum(_dense_bytes(tensor.dims, tensor.data_type) for tensor in _tensors(proto))
-    size += sum(_dense_bytes(each.dims, each.values.data_type) for each in _sparse_tensors(proto))
+    size = sum(_wide_bytes(each.dims, each.data_type) for each in tensors(proto))
+    size += sum(_wide_bytes(each.dims, each.values.data_type) for each in sparse_tensors(proto))
     if size > MAX_WEIGHT_BYTES:
         raise _too_large(path, size)
 
 
 def _densify(proto: onnx.ModelProto) -> None:
     """Replace sparse initializers and sparse constants by dense tensors."""
-    for graph in _graphs(proto.graph):
+    for graph in graphs(proto):
         graph.initializer.extend(_dense_tensor(sparse) for sparse in graph.sparse_initializer)
         del graph.sparse_initializer[:]
-    for node in _nodes(proto):
+    for node in nodes(proto):
         for attribute in node.attribute:
             if attribute.HasField("sparse_tensor"):
                 dense = _dense_tensor(attribute.sparse_tensor)
@@ -343,13 +310,13 @@ def external_locations(path: pathlib.Path, proto: onnx.ModelProto) -> list[str]:
     """
     base = path.parent.resolve()
     with foreign_errors(f"{path} is corrupt"):
-        external = (t for t in _tensors(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
+        external = (t for t in tensors(proto) if t.data_location == onnx.TensorProto.EXTERNAL)
         return sorted({_external_file(base, tensor)[0] for tensor in external})
 
 
 def _read_external_data(path: pathlib.Path, proto: onnx.ModelProto) -> None:
     base = path.parent.resolve()
-    for tensor in _tensors(proto):
+    for tensor in tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         _check_external(base, tensor)

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.shape_inference
 import onnx_ir as ir
 from onnx import helper
@@ -150,9 +152,11 @@ def infer_shapes(model: ir.Model) -> None:
     proto = _skeleton(model)
     for node in proto.graph.node:
         _let_infer(node)
-    inferred = onnx.shape_inference.infer_shapes(
-        proto, check_type=True, strict_mode=True, data_prop=True
-    )
+    while _let_round(proto, proto):  # where shapes are known already
+        pass
+    inferred = _inferred(proto)
+    while _let_round(proto, inferred):
+        inferred = _inferred(proto)
     types = {
         value.name: value.type for value in (*inferred.graph.value_info, *inferred.graph.output)
     }
@@ -161,6 +165,43 @@ def infer_shapes(model: ir.Model) -> None:
             if value.name in types:
                 value.type = ir.serde.deserialize_type_proto_for_type(types[value.name])
                 value.shape = ir.serde.deserialize_type_proto_for_shape(types[value.name])
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(
+        proto, check_type=True, strict_mode=True, data_prop=True
+    )
+
+
+def _let_round(proto: onnx.ModelProto, shaped: onnx.ModelProto) -> bool:
+    """Give the first Resize of which ONNX infers too few elements larger scales; whether any is.
+
+    onnxruntime and torch take the whole part of a product in float32: 5 times 1.4 is 7. ONNX takes
+    that of the exact product with 1.39999998. What is computed keeps the scales as they are.
+    """
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*shaped.graph.input, *shaped.graph.value_info)
+    }
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        given = constants.get(node.input[2]) if len(node.input) > 2 else None
+        extents = shapes.get(node.input[0], []) if node.input else []
+        if node.op_type != "Resize" or node.domain or given is None or 0 in extents:
+            continue
+        rounded = f"{node.name}, rounded"
+        axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+        scales = onnx.numpy_helper.to_array(given).reshape(-1)
+        taken = np.array(extents if axes is None else [extents[axis] for axis in axes], np.float32)
+        if scales.size != taken.size or given.name == rounded:
+            continue
+        lost = np.floor(taken * scales) > np.floor(taken * scales.astype(np.float64))
+        if lost.any():
+            larger = np.where(lost, np.nextafter(scales, np.float32(np.inf)), scales)
+            node.input[2] = rounded
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(larger, rounded))
+            return True
+    return False
 
 
 def _let_infer(node: onnx.NodeProto) -> None:

@@ -311,7 +311,7 @@ def moved_axes(node: ir.Node) -> set[int]:
     """Return the axes of its result along which a Pad, Resize, Expand or Tile moves elements.
 
     A Pad that crops as much as it adds keeps the extent and moves all the same, and so does a
-    Resize by little.
+    Resize by little; but one that keeps all extents is a copy, as in onnxruntime and torch.
     """
     after, first = static_shape(node.outputs[0]), static_shape(node.inputs[0])
     rank = len(after)
@@ -319,7 +319,7 @@ def moved_axes(node: ir.Node) -> set[int]:
     moved = {axis for axis in range(rank) if before[axis] != after[axis]}
     if node.op_type == "Pad":
         moved |= _padded_axes(node, rank)
-    elif node.op_type == "Resize":
+    elif node.op_type == "Resize" and moved:
         moved |= _scaled_axes(node, rank)
     return moved
 

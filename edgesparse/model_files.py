@@ -14,7 +14,8 @@ from pathlib import Path
 import onnx
 
 from edgesparse.errors import UsageError
-from edgesparse.frontend_reading import external_locations
+from edgesparse.frontend_reading import external_locations, read_model
+from edgesparse.frontend_widening import has_halves
 
 
 def model_path(model: str | os.PathLike[str]) -> Path:
@@ -34,6 +35,21 @@ def model_path(model: str | os.PathLike[str]) -> Path:
 
 def _described(found: object) -> str:
     return f"{type(found).__module__}.{type(found).__qualname__}".removeprefix("builtins.")
+
+
+def widened_model(path: Path) -> bytes | None:
+    """Return a model of half precision as the compiler reads it, in float32; None of any other.
+
+    None, too, of what is no model.
+
+    Raises:
+        EdgeSparseError: It is a model of half precision that the compiler refuses.
+    """
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception:  # protobuf's three backends raise different classes
+        return None
+    return read_model(path).SerializeToString() if has_halves(proto) else None
 
 
 def model_files(path: Path) -> dict[str, bytes]:

@@ -41,8 +41,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     x = editing.taken(node, 0)
     before, after = editing.shape_of(x), editing.shape_of(node.outputs[0])
     # What shrinks most goes first, and of axes alike the last: less is left for the next one.
-    moved = moved_axes(node) if before != after else ()  # torch and onnxruntime copy what fits
-    axes = sorted(moved, key=lambda axis: (after[axis] / before[axis], -axis))
+    axes = sorted(moved_axes(node), key=lambda axis: (after[axis] / before[axis], -axis))
     for axis in axes:
         x = _resized(graph, node, x, axis)
     if axes:

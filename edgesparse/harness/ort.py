@@ -13,6 +13,7 @@ import numpy as np
 from edgesparse.errors import DeviceError, InvalidModelError, UsageError
 from edgesparse.harness.affinity import own_threads, pin_threads
 from edgesparse.harness.tensors import Array, Tensor
+from edgesparse.model_files import widened_model
 
 _NS_PER_MS = 1e6
 _IDLE_CHECK_SECONDS = 0.01
@@ -40,7 +41,7 @@ def timer_resolution_ns() -> int:
 
 
 class OrtSession:
-    """The ONNX model under onnxruntime's CPU provider."""
+    """The ONNX model under onnxruntime's CPU provider; half precision widened to float32."""
 
     def __init__(
         self, model: str | os.PathLike[str], inputs: Sequence[Tensor], threads: int = 1
@@ -196,7 +197,8 @@ def _open(model: pathlib.Path | bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what it says is in the exception, too
-    source, name = (model, "the model") if isinstance(model, bytes) else (str(model), str(model))
+    name = "the model" if isinstance(model, bytes) else str(model)
+    source = model if isinstance(model, bytes) else widened_model(model) or name
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # Its exceptions share no base class but Exception.

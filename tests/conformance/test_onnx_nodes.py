@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 
 import compiled
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -29,6 +30,8 @@ OTHER_OPINIONS = {
     "test_resize_downsample_scales_cubic_align_corners",
     "test_resize_downsample_scales_linear_align_corners",
 }
+# What is computed in float32 of half precision, and how exact the half of a result is.
+HALVES = {dtype: float(ml_dtypes.finfo(dtype).eps) for dtype in ("float16", "bfloat16")}
 # What passes make of these is computed; SUPPORTED lists what they become.
 BY_PASSES = {
     "Attention", "BatchNormalization", "CenterCropPad", "Conv", "ConvTranspose", "Dropout",
@@ -82,15 +85,25 @@ def problem_of(case) -> str | None:
             plan = compiled.plan_of(model)
         except (UnsupportedModelError, InvalidModelError):
             continue
-        got = compiled.run_plan(plan, {k: v for k, v in feeds.items() if k not in constants})
-        for output, want in zip(model.graph.output, expected, strict=False):
-            found = got[output.name]
-            if found.shape != want.shape or found.dtype != want.dtype:
-                return f"{found.dtype}{found.shape}, expected {want.dtype}{want.shape}"
-            if not np.allclose(found, want, rtol=max(case.rtol, 1e-4), atol=1e-5, equal_nan=True):
-                return f"{output.name} differs"
-        return ""
+        got = compiled.run_plan(plan, {k: wide(v) for k, v in feeds.items() if k not in constants})
+        outputs = zip(model.graph.output, expected, strict=False)
+        problems = (difference(got[output.name], want, case.rtol) for output, want in outputs)
+        return next(filter(None, problems), "")
     return None
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    """Return an array as it is taken: half precision as float32."""
+    return array.astype(np.float32) if str(array.dtype) in HALVES else array
+
+
+def difference(found: np.ndarray, want: np.ndarray, rtol: float) -> str:
+    """Return what is wrong with an output, "" if nothing."""
+    exact, want = HALVES.get(str(want.dtype), 0), wide(want)
+    if found.shape != want.shape or found.dtype != want.dtype:
+        return f"{found.dtype}{found.shape}, expected {want.dtype}{want.shape}"
+    rtol, atol = max(rtol, 1e-4, 2 * exact), max(1e-5, exact)
+    return "" if np.allclose(found, want, rtol=rtol, atol=atol, equal_nan=True) else "differs"
 
 
 def results(part: int, number: int | None) -> Iterator[tuple[str, str, str | None]]:

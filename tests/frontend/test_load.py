@@ -270,3 +270,10 @@ def test_loaded_types_are_float(tmp_path):
     assert {value.dtype for node in model.graph for value in node.outputs} == {
         ir.DataType(TensorProto.FLOAT)
     }
+
+
+def test_masks_with_more_than_zeros_are_weights(tmp_path):
+    """Minus infinity that is added hides what it is added to, whatever stands beside it."""
+    mask = np.where(np.tri(5, dtype=bool), np.linspace(-1, 0, 25).reshape(5, 5), -np.inf)
+    text = "(float[2, 5, 5] x) => (float[2, 5, 5] y) { a = Add (x, m) y = Softmax (a) }"
+    load(texts.proto(text, m=mask), tmp_path)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from compiled import assert_same_as_onnxruntime
+from kernel_runner import AVX512
 from linear_models import conv_model, model_of, sparse
 from onnx import helper
 
@@ -107,9 +108,8 @@ def test_offered_for_windows_and_where_vectors_of_pixels_stay_empty(
 ):
     path = tmp_path / "conv.onnx"
     onnx.save(conv_model([1, 4, size, size], np.ones((32, 4, kernel, kernel), np.float32)), path)
-    target = dataclasses.replace(resolve_target("host"), lanes=16)
-    (node,) = (n for n in compiler.prepare(path, target).graph if n.op_type == "Conv")
-    found = select_pattern.ranked_candidates(node, target)
+    (node,) = (n for n in compiler.prepare(path, AVX512).graph if n.op_type == "Conv")
+    found = select_pattern.ranked_candidates(node, AVX512)
     assert any(candidate.kernel == "gemv" for candidate in found) == is_offered
 
 

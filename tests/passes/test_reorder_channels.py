@@ -9,13 +9,14 @@ import oracle
 import pytest
 from compiled import plan_of
 from hypothesis import given, settings
+from kernel_runner import AVX512
 from onnx import numpy_helper
 from random_networks import networks
 
 from edgesparse import passes
 from edgesparse.passes.reorder_channels import ORDER_KEY, ReorderChannelsPass
 from edgesparse.passes.select_pattern import DECISION_KEY, UnstructuredPatternPass
-from edgesparse.target import resolve_target
+from edgesparse.target import ARM64, WASM_RELAXED, resolve_target
 
 HOST = resolve_target("host")
 BEFORE = [stage.name for stage in passes.PIPELINE]
@@ -47,9 +48,9 @@ def order(node):
     return json.loads(node.metadata_props[ORDER_KEY])
 
 
-@pytest.mark.parametrize("target", ["host", "wasm-relaxed", "arm64"])
+@pytest.mark.parametrize("target", [AVX512, WASM_RELAXED, ARM64])
 def test_scattered_blocks_come_together(target):
-    model = reordered(network(scattered_blocks(256, 256, 0.2)), resolve_target(target))
+    model = reordered(network(scattered_blocks(256, 256, 0.2)), target)
     found = order(model.graph[0])
     assert found["reordered"] and found["group"] >= 2
     assert found["union_columns_after"] < 0.6 * found["union_columns_before"]

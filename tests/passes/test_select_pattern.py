@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from compiled import plan_of
+from kernel_runner import AVX512
 from linear_models import conv_model, sparse
 
 from edgesparse import cost, passes
@@ -53,7 +54,7 @@ def test_dense_weights_get_one_full_pattern():
 
 
 def test_blocks_of_four_rows_are_used_as_such():
-    found = decision(conv_model([1, 128, 14, 14], blocks(128, 128, 4, 0.2)))
+    found = decision(conv_model([1, 128, 14, 14], blocks(128, 128, 4, 0.2)), AVX512)
     assert found["group"] in (4, 8)
     assert found["patterns"] == [(1 << found["group"]) - 1] or found["group"] == 8
     assert found["speedup"] > 3

@@ -43,6 +43,52 @@ def check(model: onnx.ModelProto, tolerance: float = 1e-5) -> None:
     compiled.assert_same_as_onnxruntime(model, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize(
+    ("extent", "scale", "found"),
+    [
+        (5, 1.4, 7),
+        (10, 0.7, 7),
+        (20, 0.7, 14),
+        (5, 2.8, 14),
+        (10, 1.9, 19),
+        (10, 1.3, 13),
+        (7, 1.09, 7),
+    ],
+)
+def test_extents_are_rounded_as_others_do(mode, extent, scale, found):
+    """Whole parts of products in float32: ONNX's own inference finds one element less."""
+    model = resize((1, 2, extent, 3), scales=(1, 1, scale, 1), mode=mode)
+    assert compiled.plan_of(model).outputs[0].shape == (1, 2, found, 3)
+    check(model)
+
+
+def test_one_after_the_other_both_rounded():
+    text = """(float[1, 1, 5, 5] x) => (float y) {
+        a = Resize <mode = "linear"> (x, , s)
+        y = Resize <mode = "nearest"> (a, , t)
+    }"""
+    scales = {"s": np.float32([1, 1, 1.4, 1.4]), "t": np.float32([1, 1, 1.3, 1.9])}
+    model = texts.proto(text, opset=19, **scales)
+    assert compiled.plan_of(model).outputs[0].shape == (1, 1, 9, 13)
+    check(model)
+
+
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil"])
+@pytest.mark.parametrize("where", COORDINATES)
+@pytest.mark.parametrize("sizes", [(7, 5, 8, 7), (10, 6, 232, 9), (7, 7, 23, 22), (13, 22, 39, 17)])
+def test_nearest_in_the_middle_of_two(where, rounding, sizes):
+    attributes = {"coordinate_transformation_mode": where, "nearest_mode": rounding}
+    check(resize((1, 1, *sizes[:2]), sizes=(1, 1, *sizes[2:]), mode="nearest", **attributes))
+
+
+@pytest.mark.parametrize("where", COORDINATES)
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_what_keeps_all_extents_is_a_copy(mode, where):
+    scales = (1, 1, 1.09, 1.09)
+    check(resize((1, 1, 7, 10), scales=scales, mode=mode, coordinate_transformation_mode=where))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("where", COORDINATES)
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
