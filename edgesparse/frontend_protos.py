@@ -33,22 +33,26 @@ def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from holder.node
 
 
+def attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
+    """Yield the attributes of all nodes."""
+    for node in nodes(proto):
+        yield from node.attribute
+
+
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield the initializers, and the tensors that nodes hold."""
     for graph in graphs(proto):
         yield from graph.initializer
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
+    for attribute in attributes(proto):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
 
 
 def sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
     """Yield the same of sparse ones."""
     for graph in graphs(proto):
         yield from graph.sparse_initializer
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor
+    for attribute in attributes(proto):
+        if attribute.HasField("sparse_tensor"):
+            yield attribute.sparse_tensor

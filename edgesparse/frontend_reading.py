@@ -23,7 +23,7 @@ from edgesparse.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgesparse.frontend_protos import graphs, nodes, sparse_tensors, tensors
+from edgesparse.frontend_protos import attributes, graphs, nodes, sparse_tensors, tensors
 from edgesparse.frontend_widening import HALVES, widen
 
 OLDEST_OPSET = 13
@@ -257,11 +257,10 @@ def _densify(proto: onnx.ModelProto) -> None:
     for graph in graphs(proto):
         graph.initializer.extend(_dense_tensor(sparse) for sparse in graph.sparse_initializer)
         del graph.sparse_initializer[:]
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("sparse_tensor"):
-                dense = _dense_tensor(attribute.sparse_tensor)
-                attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+    for attribute in attributes(proto):
+        if attribute.HasField("sparse_tensor"):
+            dense = _dense_tensor(attribute.sparse_tensor)
+            attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
 
 
 def _dense_tensor(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:

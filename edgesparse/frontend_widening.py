@@ -7,14 +7,14 @@ computes is what float32 makes of the same weights. Its inputs and outputs are f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from edgesparse.frontend_protos import graphs, nodes, tensors
+from edgesparse.frontend_protos import attributes, graphs, tensors
 
-_FLOAT: int = onnx.TensorProto.FLOAT
 HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 # Attributes that name a type: of what an operator makes, or what it computes in.
 _TYPE_ATTRIBUTES = frozenset(
@@ -24,11 +24,7 @@ _TYPE_ATTRIBUTES = frozenset(
 
 def has_halves(proto: onnx.ModelProto) -> bool:
     """Whether a model has float16 or bfloat16 values; external data may be left out."""
-    if any(tensor.data_type in HALVES for tensor in tensors(proto)):
-        return True
-    if any(each.elem_type in HALVES for each in _tensor_types(proto)):
-        return True
-    return any(attribute.i in HALVES for attribute in _type_attributes(proto))
+    return any(getattr(owner, field) in HALVES for owner, field in _named_types(proto))
 
 
 def widen(proto: onnx.ModelProto) -> None:
@@ -37,37 +33,37 @@ def widen(proto: onnx.ModelProto) -> None:
     Args:
         proto: A checked model, all of whose tensors are dense and in memory.
     """
+    for owner, field in _named_types(proto):
+        if getattr(owner, field) not in HALVES:
+            continue
+        if isinstance(owner, onnx.TensorProto):
+            array = onnx.numpy_helper.to_array(owner).astype(np.float32)
+            owner.CopyFrom(onnx.numpy_helper.from_array(array, owner.name))
+        else:
+            setattr(owner, field, onnx.TensorProto.FLOAT)
+
+
+def _named_types(proto: onnx.ModelProto) -> Iterator[tuple[Any, str]]:
+    """Yield every message that names the type of elements, and the field that does."""
     for tensor in tensors(proto):
-        if tensor.data_type in HALVES:
-            array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    for each in _tensor_types(proto):
-        if each.elem_type in HALVES:
-            each.elem_type = _FLOAT
-    for attribute in _type_attributes(proto):
-        if attribute.i in HALVES:
-            attribute.i = _FLOAT
+        yield tensor, "data_type"
+    for value in _value_types(proto):
+        for each in _within(value):
+            yield each, "elem_type"
+    for attribute in attributes(proto):
+        if attribute.name in _TYPE_ATTRIBUTES and attribute.type == onnx.AttributeProto.INT:
+            yield attribute, "i"
 
 
-def _type_attributes(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            if attribute.name in _TYPE_ATTRIBUTES and attribute.type == onnx.AttributeProto.INT:
-                yield attribute
-
-
-def _tensor_types(proto: onnx.ModelProto) -> Iterator[onnx.TypeProto.Tensor]:
-    """Yield the types of all values that have one."""
-    for holder in (*graphs(proto), *proto.functions):
-        for value in holder.value_info:
-            yield from _within(value.type)
+def _value_types(proto: onnx.ModelProto) -> Iterator[onnx.TypeProto]:
     for graph in graphs(proto):
-        for value in (*graph.input, *graph.output):
-            yield from _within(value.type)
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            for each in (attribute.tp, *attribute.type_protos):
-                yield from _within(each)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.type
+    for function in proto.functions:
+        for value in function.value_info:
+            yield value.type
+    for attribute in attributes(proto):
+        yield from (attribute.tp, *attribute.type_protos)
 
 
 def _within(value: onnx.TypeProto) -> Iterator[onnx.TypeProto.Tensor]:

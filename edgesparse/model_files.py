@@ -46,10 +46,13 @@ def widened_model(path: Path) -> bytes | None:
         EdgeSparseError: It is a model of half precision that the compiler refuses.
     """
     try:
-        proto = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf's three backends raise different classes
+        proto = _parsed(path.read_bytes())
+    except OSError:
         return None
-    return read_model(path).SerializeToString() if has_halves(proto) else None
+    if proto is None or not has_halves(proto):
+        return None
+    widened: bytes = read_model(path).SerializeToString()
+    return widened
 
 
 def model_files(path: Path) -> dict[str, bytes]:
@@ -67,13 +70,18 @@ def model_files(path: Path) -> dict[str, bytes]:
 def _each(path: Path) -> Iterator[tuple[str, bytes]]:
     contents = _read(path)
     yield path.name, contents
+    proto = _parsed(contents)
+    for name in () if proto is None else external_locations(path, proto):
+        yield name, _read(path.parent / name)
+
+
+def _parsed(contents: bytes) -> onnx.ModelProto | None:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(contents)
     except Exception:  # protobuf's three backends raise different classes
-        return
-    for name in external_locations(path, proto):
-        yield name, _read(path.parent / name)
+        return None
+    return proto
 
 
 def model_digest(path: str | Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgesparse.geometry import constant, static_shape
+from edgesparse.geometry import constant, moved_axes, static_shape
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,7 +59,8 @@ def places(node: ir.Node, axis: int) -> npt.NDArray[np.floating]:
     outputs = np.arange(new, dtype=np.float32)
     scale = scales(node)[axis]
     mode = _text(node, "coordinate_transformation_mode", "half_pixel")
-    return outputs if scale == 1 else _COORDINATES[mode](outputs, scale, old, new)
+    is_still = scale == 1 or axis not in moved_axes(node)
+    return outputs if is_still else _COORDINATES[mode](outputs, scale, old, new)
 
 
 def scales(node: ir.Node) -> list[np.float32]:

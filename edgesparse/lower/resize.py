@@ -9,12 +9,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgesparse import resizing
-from edgesparse.geometry import moved_axes
 from edgesparse.lower.arguments import required, unsupported
 from edgesparse.lower.builder import shape_of
 
 # What lies so near to the middle of two neighbours is taken to lie there: with this onnxruntime's
-# neighbours are found in 53,546 of 53,546 random cases, without in all but 772.
+# neighbours are found in all of 53,546 random cases of asymmetric sizes, without in all but 772.
 _TIE = 1e-6
 _ROUNDINGS: dict[str, Callable[[resizing.Floats], npt.NDArray[np.floating]]] = {
     "ceil": np.ceil,
@@ -39,13 +38,9 @@ def nearest_tables(node: ir.Node) -> list[list[int]]:
             problem or f"mode {mode!r}",
             "export it as torch.nn.functional.interpolate(x, size=...) with constant sizes",
         )
-    moved = moved_axes(node)
     rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor") or ""
     tables = []
     for axis, old in enumerate(shape_of(required(node, 0))):
-        if axis not in moved:
-            tables.append(list(range(old)))
-            continue
         indices = _ROUNDINGS[rounding](resizing.places(node, axis).astype(np.float32))
         tables.append(np.clip(indices, 0, old - 1).astype(int).tolist())
     return tables

@@ -72,7 +72,7 @@ def with_budget(target: Target, budget: int, lanes: int = 16, **core_fields: int
 
 def banded(
     monkeypatch: pytest.MonkeyPatch,
-    name: str | Target = "host",
+    target: str | Target = "host",
     lanes: int = 16,
     **core_fields: int,
 ) -> Plan:
@@ -81,7 +81,7 @@ def banded(
     monkeypatch.setattr(
         geometry, "TIGHT_BELOW", 0.0
     )  # products of tight windows are computed whole
-    target = resolve_target(name) if isinstance(name, str) else name
+    target = resolve_target(target) if isinstance(target, str) else target
     target = with_budget(target, BUDGET, lanes, **core_fields)
     plan = compiled.plan_of(network(), target)
     assert sum(chain.last - chain.first for chain in plan.chains) >= 6
