@@ -23,7 +23,7 @@ from tvm import tirx
 from edgesparse.kernels import tir
 from edgesparse.kernels.elementwise import activation
 from edgesparse.kernels.loops import WRITTEN_TAPS
-from edgesparse.kernels.taps import load_tap, masked_loads
+from edgesparse.kernels.taps import RowTaps, masked_loads
 from edgesparse.plan import Flow
 from edgesparse.tiling import Run, Window, row_starts, runs
 
@@ -211,23 +211,16 @@ class Depthwise:
         if self.streams:
             self._emit_stream(tile)
             return
-        lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
-        totals = [tir.local(lanes) for _ in range(tile.height)]
+        totals = [tir.local(self.lanes) for _ in range(tile.height)]
         for total in totals:
             self._emit_bias(total, tile)
-        users: dict[int, list[tuple[int, int]]] = {}
-        for row, tap in itertools.product(range(tile.height), range(taps_y)):
+        users: dict[int, list[tuple[tir.Buffer, tir.Expr]]] = {}
+        for (row, total), tap in itertools.product(enumerate(totals), range(self.window.kernel[0])):
             source = self._position(0, tile.row + row, tap)
             if 0 <= source < self.window.height:
-                users.setdefault(source, []).append((row, tap))
+                users.setdefault(source, []).append((total, tap))
         for source in sorted(users):
-            for x in range(taps_x):
-                value = self._load_row(tile, source, x)
-                if value is None:
-                    continue
-                value = tir.keep(value)
-                for row, y in users[source]:
-                    self._add(totals[row], value, tile, y, x)
+            self._add_row(tile, source, users[source])
         # Stores last and from top to bottom: a vector may overshoot into the next row.
         for row, total in enumerate(totals):
             self._emit_store(tile, tile.target(row, self.window), total)
@@ -258,7 +251,7 @@ class Depthwise:
         self, tile: _Tile, row: int, tap: tir.Expr, totals: list[tir.Buffer], like: int
     ) -> None:
         """Add what an input row gives, where the image has it, to all that use tap `like`."""
-        (taps_y, taps_x), stride = self.window.kernel, self.window.strides[0]
+        taps_y, stride = self.window.kernel[0], self.window.strides[0]
         users = [(total, i * stride) for i, total in enumerate(totals)]
         users = [(total, above) for total, above in users if 0 <= like - above < taps_y]
         if not users:
@@ -266,12 +259,7 @@ class Depthwise:
         source = self._position(0, tile.row + row, 0) + tap * self.window.dilations[0]
         place = source + tile.down * stride
         with tir.when(tirx.And(place >= 0, place < self.window.height)):
-            for x in range(taps_x):
-                value = self._load_row(tile, source, x)
-                if value is not None:
-                    value = tir.keep(value)
-                    for total, above in users:
-                        self._add(total, value, tile, tap - above, x)
+            self._add_row(tile, source, [(total, tap - above) for total, above in users])
 
     def _emit_stream(self, tile: _Tile) -> None:
         """Compute a tile row by row; `totals` are of the next row and of those after it."""
@@ -297,20 +285,13 @@ class Depthwise:
 
     def _emit_row(self, tile: _Tile, row: int, totals: list[tir.Buffer]) -> None:
         """Read the last `stride` rows of an output row's window; write the row where it is ours."""
-        (taps_y, taps_x), stride = self.window.kernel, self.window.strides[0]
+        taps_y, stride = self.window.kernel[0], self.window.strides[0]
         for tap in range(max(0, taps_y - stride), taps_y):
             source = self._position(0, tile.row + row, tap)
             users = [(total, tap - i * stride) for i, total in enumerate(totals) if row + i >= 0]
             users = [(total, y) for total, y in users if y >= 0]
-            if not (users and 0 <= source < self.window.height):
-                continue
-            for x in range(taps_x):
-                value = self._load_row(tile, source, x)
-                if value is None:
-                    continue
-                value = tir.keep(value)
-                for total, y in users:
-                    self._add(total, value, tile, y, x)
+            if users and 0 <= source < self.window.height:
+                self._add_row(tile, source, users)
         if row >= 0:
             self._emit_store(tile, tile.target(row, self.window), totals[0])
         for total, following in itertools.pairwise(totals):
@@ -321,27 +302,31 @@ class Depthwise:
         bias = tir.load(tile.p["bias"], tile.channel)
         tir.store(total, 0, tir.splat(bias, self.lanes), self.lanes)
 
+    def _add_row(
+        self, tile: _Tile, source: tir.Expr, users: list[tuple[tir.Buffer, tir.Expr]]
+    ) -> None:
+        """Add what an input row gives to the (total, row of taps) that use it."""
+        window, lanes = self.window, self.lanes
+        taps = RowTaps(
+            first=self._position(1, tile.column, 0),
+            count=window.kernel[1],
+            stride=window.strides[1],
+            dilation=window.dilations[1],
+            outputs=min(lanes, window.out_width - tile.column),
+            width=window.width,
+            lanes=lanes,
+            is_masked=self.masked,
+        )
+        for x, value in taps.emit(tile.p["x"], tile.read + source * window.width):
+            for total, y in users:
+                self._add(total, value, tile, y, x)
+
     def _add(self, total: tir.Buffer, value: tir.Expr, tile: _Tile, y: tir.Expr, x: int) -> None:
         """Add a vector of the image times the weight of tap (y, x)."""
         lanes, (taps_y, taps_x) = self.lanes, self.window.kernel
         at = tile.channel * (taps_y * taps_x) + (y * taps_x + x)
         weight = tir.splat(tir.load(tile.p["weight"], at), lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value * weight, lanes)
-
-    def _load_row(self, tile: _Tile, source: tir.Expr, tap: int) -> tir.Expr | None:
-        """Return what a tap sees of an input row, zero outside the image; None where all is."""
-        stride, first = self.window.strides[1], self._position(1, tile.column, tap)
-        outputs = min(self.lanes, self.window.out_width - tile.column)
-        return load_tap(
-            tile.p["x"],
-            tile.read + source * self.window.width,
-            [first + lane * stride for lane in range(outputs)],
-            self.window.width,
-            self.lanes,
-            stride,
-            behind=tap * self.window.dilations[1] % stride,
-            is_masked=self.masked,
-        )
 
     def _emit_store(self, tile: _Tile, offset: tir.Expr, acc: tir.Buffer) -> None:
         lanes = self.lanes
